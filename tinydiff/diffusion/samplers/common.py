@@ -1,0 +1,58 @@
+"""What every sampler needs: the steps to take, and noise that depends on the seed, the step and the picture only."""
+from typing import Iterator, NamedTuple
+
+import numpy as np
+
+from tinydiff.diffusion.times import timesteps
+
+SAMPLING = 6  # the stream of all random numbers drawn here; training has its own streams
+
+
+class Step(NamedTuple):
+    """Where a sampler is after a step: x (N,H,W,C) is the picture at time t (-1: clean), x0 (N,H,W,C) the guess that led there."""
+    t: float
+    x: np.ndarray
+    x0: np.ndarray
+
+
+class Move(NamedTuple):
+    """One step to take, from time t down to time s. `number` counts from 1."""
+    number: int
+    t: float
+    s: float
+    alpha_t: float
+    sigma_t: float
+    alpha_s: float
+    sigma_s: float
+
+
+def moves(schedule, steps=None) -> Iterator[Move]:
+    """The steps of a sampler in order; the last goes to the clean picture: s = -1, alpha_s = 1, sigma_s = 0.
+
+    steps  how many (trailing spacing), None for all T, or an array of decreasing times in 0 to T-1.
+    """
+    ts = timesteps(schedule, schedule.T if steps is None else steps) if np.ndim(steps) == 0 else np.asarray(steps, dtype=np.float64)
+    if ts.ndim != 1 or ts.size == 0 or np.any(np.diff(ts) >= 0) or ts[0] > schedule.T - 1 or ts[-1] < 0:
+        raise ValueError(f"steps: the times of a sampler must be 1-D and fall from at most T-1 = {schedule.T - 1} to at least 0, got {ts}")
+    stops = [*ts.tolist(), -1.0]
+    for number, (t, s) in enumerate(zip(stops, stops[1:]), start=1):
+        yield Move(number, t, s, *schedule.at(t), *schedule.at(s))
+
+
+def noise(shape, dtype, seed: int, number: int, first: int = 0) -> np.ndarray:
+    """N(0, I) of `shape` (N,...) for step `number`, drawn for each picture by itself, so that it is the same in any chunk.
+
+    Drawn in float64 and rounded to dtype: a run in float64 gets the same noise as one in float32.
+    """
+    pictures = [np.random.default_rng([seed, SAMPLING, number, first + i]).standard_normal(shape[1:]) for i in range(shape[0])]
+    return np.array(pictures, dtype=dtype).reshape(shape)
+
+
+def initial_noise(schedule, shape, seed: int = 0, first: int = 0, dtype=np.float32) -> np.ndarray:
+    """x_T: where sampling starts, sigma_T times N(0, I), of `shape` (N,H,W,C). Step number 0 of the seed's noise."""
+    return float(schedule.sigma[-1]) * noise(shape, dtype, seed, 0, first)
+
+
+def transition_variance(move: Move) -> float:
+    """sigma_{t|s}^2 = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2: the noise that the forward process adds between s and t."""
+    return max(move.sigma_t**2 - (move.alpha_t / move.alpha_s) ** 2 * move.sigma_s**2, 0.0)  # rounding may take it below 0

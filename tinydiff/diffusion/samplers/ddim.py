@@ -1,0 +1,33 @@
+"""DDIM: the same network, far fewer steps (Song, Meng and Ermon 2020, arXiv 2010.02502, equation 12).
+
+A guess of x_0 fixes a guess of the noise, eps = (x_t - alpha_t x_0) / sigma_t. To go from t to an earlier s, mix the two again in the
+amounts that belong to s. Of the noise sigma_s, a part s_hat may be drawn afresh:
+
+    x_s = alpha_s x_0 + sqrt(sigma_s^2 - s_hat^2) eps + s_hat z,     z from N(0, I)
+    s_hat = eta sqrt(sigma_{t|s}^2 sigma_s^2 / sigma_t^2)            equation 16, for any alpha and sigma
+
+eta = 0 draws nothing: one x_T gives one picture. eta = 1 is DDPM.
+"""
+from math import sqrt
+from typing import Iterator
+
+import numpy as np
+
+from tinydiff.diffusion.samplers.common import Step, moves, noise, transition_variance
+
+
+def ddim(denoise, schedule, x_T, steps=None, seed=0, *, eta=0.0, first=0) -> Iterator[Step]:
+    """Arguments: see `tinydiff.diffusion.samplers`; eta from 0 (deterministic) to 1 (DDPM). Raises ValueError for another eta."""
+    if not 0 <= eta <= 1:
+        raise ValueError(f"ddim: eta is {eta}, but must be from 0 (no fresh noise) to 1 (DDPM)")
+    x = np.asarray(x_T)
+    for move in moves(schedule, steps):
+        number, t, s, alpha_t, sigma_t, alpha_s, sigma_s = move
+        x0 = denoise(x, t)
+        eps = (x - alpha_t * x0) / sigma_t  # from this x0, so that a clipped guess changes eps too
+        fresh = eta**2 * transition_variance(move) / sigma_t**2  # s_hat^2 / sigma_s^2, 0 to 1
+        x = alpha_s * x0 + sigma_s * sqrt(1 - fresh) * eps
+        s_hat = sigma_s * sqrt(fresh)
+        if s_hat > 0:
+            x = x + s_hat * noise(x.shape, x.dtype, seed, number, first)
+        yield Step(s, x, x0)

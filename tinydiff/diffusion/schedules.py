@@ -1,0 +1,132 @@
+"""Noise schedules: how much of the picture (alpha) and how much noise (sigma) is left at each time t.
+
+A noisy picture is `x_t = alpha_t x_0 + sigma_t eps`, with eps drawn from N(0, I). A schedule is nothing but the two arrays
+alpha and sigma, index 0 the least noise and index T-1 the most. The DDPM papers write alpha_bar for our alpha squared.
+
+Where alpha^2 + sigma^2 = 1 the schedule is *variance preserving*: a picture of variance 1 keeps variance 1 while the noise takes over.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Schedule:
+    """The two arrays that define a diffusion process: `x_t = alpha[t] x_0 + sigma[t] eps`.
+
+    alpha  (T,) float64, finite, >= 0: what is left of the picture.
+    sigma  (T,) float64, finite, > 0: the standard deviation of the noise.
+
+    Both are copied and read-only. Raises ValueError unless the signal-to-noise ratio (alpha/sigma)^2 falls at every index.
+    """
+    alpha: np.ndarray
+    sigma: np.ndarray
+
+    def __post_init__(self):
+        alpha, sigma = (np.array(a, dtype=np.float64) for a in (self.alpha, self.sigma))
+        if alpha.ndim != 1 or alpha.shape != sigma.shape or alpha.size == 0:
+            raise ValueError(f"Schedule: alpha and sigma must be 1-D, of one length >= 1 (alpha {alpha.shape}, sigma {sigma.shape})")
+        for name, a, allowed, rule in (("alpha", alpha, alpha >= 0, ">= 0"), ("sigma", sigma, sigma > 0, "> 0")):
+            bad = np.flatnonzero(~(np.isfinite(a) & allowed))
+            if bad.size:
+                raise ValueError(f"Schedule: {name}[{bad[0]}] is {a[bad[0]]}, but every {name} must be finite and {rule}")
+        ratio = alpha / sigma
+        rising = np.flatnonzero(np.diff(ratio) >= 0)
+        if rising.size:
+            i = rising[0]
+            raise ValueError(f"Schedule: alpha/sigma must fall at every index, from the least noise at 0, but goes from {ratio[i]:.6g} "
+                             f"at {i} to {ratio[i + 1]:.6g} at {i + 1}")
+        for name, a in (("alpha", alpha), ("sigma", sigma)):
+            a.setflags(write=False)
+            object.__setattr__(self, name, a)
+
+    def __repr__(self):
+        kind = "variance preserving, " if self._preserves_variance() else ""
+        return f"Schedule(T={self.T}, {kind}log SNR {self.log_snr[0]:.2f} to {self.log_snr[-1]:.2f})"
+
+    @property
+    def T(self) -> int:
+        """The number of diffusion steps."""
+        return self.alpha.size
+
+    @property
+    def snr(self) -> np.ndarray:
+        """(T,) signal-to-noise ratio (alpha/sigma)^2."""
+        return (self.alpha / self.sigma) ** 2
+
+    @property
+    def log_snr(self) -> np.ndarray:
+        """(T,) natural logarithm of the signal-to-noise ratio; -inf where alpha is 0."""
+        with np.errstate(divide="ignore"):
+            return 2 * (np.log(self.alpha) - np.log(self.sigma))
+
+    def at(self, t):
+        """alpha and sigma at time t: two floats for a number t, two float64 arrays of t's shape for an array.
+
+        t is real, 0 to T-1; between the grid points alpha^2 and sigma^2 are interpolated linearly. t = -1 is the clean picture, one step
+        before the least noise: alpha 1, sigma 0. Raises ValueError for a t outside [-1, T-1].
+        """
+        t = np.asarray(t, dtype=np.float64)
+        outside = ~((t >= -1) & (t <= self.T - 1))
+        if outside.any():
+            raise ValueError(f"Schedule.at: t = {t[outside][0]:g} is outside -1 (the clean picture) to T-1 = {self.T - 1}")
+        grid = np.arange(-1, self.T)
+        alpha = np.sqrt(np.interp(t, grid, np.concatenate([[1.0], self.alpha**2])))
+        sigma = np.sqrt(np.interp(t, grid, np.concatenate([[0.0], self.sigma**2])))
+        # Python floats, unlike NumPy's float64, leave float32 pictures float32 when they multiply them.
+        return (alpha, sigma) if t.ndim else (float(alpha), float(sigma))
+
+    @property
+    def alpha_bar(self) -> np.ndarray:
+        """(T,) alpha^2, the papers' cumulative product of (1 - beta). Raises ValueError unless variance preserving."""
+        if not self._preserves_variance():
+            raise ValueError("Schedule: alpha_bar and betas exist only where alpha^2 + sigma^2 = 1 (variance preserving); "
+                             "use alpha and sigma, which every schedule has")
+        return self.alpha**2
+
+    @property
+    def betas(self) -> np.ndarray:
+        """(T,) variance of the noise that each single step adds, 1 - alpha_bar[t] / alpha_bar[t-1]. Raises ValueError as alpha_bar does."""
+        alpha_bar = self.alpha_bar
+        return 1 - alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
+
+    def _preserves_variance(self):
+        return bool(np.all(np.abs(self.alpha**2 + self.sigma**2 - 1) < 1e-8))
+
+
+def from_betas(betas) -> Schedule:
+    """The variance-preserving schedule whose step t makes x into `sqrt(1 - betas[t]) x + sqrt(betas[t]) noise`. betas (T,) in (0, 1)."""
+    betas = np.asarray(betas, dtype=np.float64)
+    bad = np.flatnonzero(~((betas > 0) & (betas < 1)))
+    if bad.size:
+        raise ValueError(f"from_betas: betas[{bad[0]}] is {betas[bad[0]]:g}, but every beta must lie between 0 and 1, both excluded")
+    alpha_bar = np.cumprod(1 - betas)
+    return Schedule(np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar))
+
+
+def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
+    """Betas on a straight line from beta_start to beta_end (Ho et al. 2020, arXiv 2006.11239, section 4).
+
+    The betas are made for T = 1000 and not rescaled for another T: fewer steps of the same size leave more of the picture at the end.
+    """
+    _check_T("linear", T)
+    return from_betas(np.linspace(beta_start, beta_end, T))
+
+
+def cosine(T: int = 1000, s: float = 0.008) -> Schedule:
+    """alpha_bar falls as a squared cosine (Nichol and Dhariwal 2021, arXiv 2102.09672, equation 17), slower at both ends than linear.
+
+    s > 0 keeps the first betas from vanishing. Betas are clipped at 0.999, and alpha_bar is built again from the clipped ones: the cosine
+    itself ends at 0, where no picture is left to recover.
+    """
+    _check_T("cosine", T)
+    curve = np.cos((np.arange(T + 1) / T + s) / (1 + s) * np.pi / 2) ** 2  # (T+1,), before the first step and after each
+    return from_betas(np.minimum(1 - curve[1:] / curve[:-1], 0.999))
+
+
+def _check_T(name, T):
+    if T != int(T) or T < 1:
+        raise ValueError(f"{name}: T is {T}, but the number of diffusion steps must be a whole number, 1 or more")
+
+
+SCHEDULES = {"linear": linear, "cosine": cosine}

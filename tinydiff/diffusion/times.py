@@ -1,0 +1,42 @@
+"""Times: which t to train on, which to stop at when sampling, and how the network is told."""
+import numpy as np
+
+
+def stratified_times(n: int, T: int, u: float) -> np.ndarray:
+    """n training times spread evenly over 0 to T-1: one random offset u in [0, 1) shifts the whole comb.
+
+    Returns (n,) float64, ((u + i/n) mod 1) (T-1). Each time alone is uniform, but a batch never has all of its times at one end, so the
+    loss varies less from batch to batch (Kingma et al. 2021, arXiv 2107.00630, appendix I).
+    """
+    if not 0 <= u < 1:
+        raise ValueError(f"stratified_times: u is {u}, but must be at least 0 and below 1")
+    return (u + np.arange(n) / n) % 1 * (T - 1)
+
+
+def timesteps(schedule, steps: int, spacing: str = "trailing") -> np.ndarray:
+    """The times at which a sampler that takes `steps` steps asks the denoiser: (steps,) float64, decreasing. Then comes t = -1, clean.
+
+    trailing  starts at T-1, steps of T/steps, the last as long as the others: 999, 979, ..., 19 for 50 of 1000
+    leading   ends at 0, steps of T/steps: 980, 960, ..., 0. Starts with less noise than pure noise has.
+    linspace  both ends: 999, 978.6, ..., 0
+
+    (Lin et al. 2023, arXiv 2305.08891, table 2; not rounded here, as t may be real.) Raises ValueError unless 1 <= steps <= T.
+    """
+    T = schedule.T
+    if steps != int(steps) or not 1 <= steps <= T:
+        raise ValueError(f"timesteps: steps is {steps}, but must be a whole number from 1 to the schedule's T = {T}")
+    if spacing == "trailing":
+        return np.linspace(T - 1, -1, steps + 1)[:-1]
+    if spacing == "leading":
+        return np.linspace(T, 0, steps + 1)[1:]
+    if spacing == "linspace":
+        return np.linspace(T - 1, 0, steps)
+    raise ValueError(f"timesteps: unknown spacing {spacing!r}; choose 'trailing', 'leading' or 'linspace'")
+
+
+def network_times(schedule, t, like) -> np.ndarray:
+    """t as the network is given it, 1000 t / T, one for each picture of `like` (N,...) and in its dtype: (N,)."""
+    t = np.asarray(t, dtype=np.float64)
+    if t.ndim and t.shape != like.shape[:1]:
+        raise ValueError(f"t must be a number or one for each of the {len(like)} pictures (t {t.shape}, pictures {like.shape})")
+    return np.broadcast_to(1000 * t / schedule.T, like.shape[:1]).astype(like.dtype)
