@@ -1,0 +1,122 @@
+"""2-D convolution on channels-last arrays: forward, input gradient, weight gradient."""
+import numpy as np
+from numba import prange
+
+from .buffers import padded_channels
+from .direct import direct, direct_dw, direct_dx
+from .jit import jit, readonly
+from .registry import kernel
+from .vector import lanes
+from .winograd import winograd, winograd_dw
+
+
+def out_size(size, kernel_size, stride, padding):
+    """Pixels that a convolution gives along one axis."""
+    return (size + 2 * padding - kernel_size) // stride + 1
+
+
+def shifted(xp, i, j, stride, OH, OW):
+    """The pixels of the padded picture that meet tap (i, j) of the filter, one for each output pixel: (N,OH,OW,C)."""
+    return xp[:, i:i + stride * (OH - 1) + 1:stride, j:j + stride * (OW - 1) + 1:stride]
+
+
+def conv2d_reference(x, w, bias=None, stride=1, padding=0):
+    """y[n,h,w,f] = bias[f] + sum_ijc x[n, h s + i - p, w s + j - p, c] w[i,j,c,f]: a matrix product for each tap of the filter."""
+    N, H, W, C = x.shape
+    KH, KW, C, F = w.shape
+    OH, OW = out_size(H, KH, stride, padding), out_size(W, KW, stride, padding)
+    xp = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    y = sum(shifted(xp, i, j, stride, OH, OW) @ w[i, j] for i in range(KH) for j in range(KW))
+    return y if bias is None else y + bias.reshape(-1, 1, 1, F)
+
+
+def conv2d_dx_reference(dy, w, size, stride=1, padding=0):
+    """Each output pixel sends dy w^T back to the input pixels that it was made from."""
+    N, OH, OW, F = dy.shape
+    KH, KW, C, F = w.shape
+    H, W = size
+    dxp = np.zeros((N, H + 2 * padding, W + 2 * padding, C), dy.dtype)
+    for i in range(KH):
+        for j in range(KW):
+            shifted(dxp, i, j, stride, OH, OW)[...] += dy @ w[i, j].T
+    return dxp[:, padding:padding + H, padding:padding + W]
+
+
+def conv2d_dw_reference(x, dy, kernel_size, stride=1, padding=0):
+    """dw[i,j] = x_ij^T dy, with x_ij the input pixels that met tap (i, j)."""
+    N, OH, OW, F = dy.shape
+    KH, KW = kernel_size
+    xp = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    taps = [[np.tensordot(shifted(xp, i, j, stride, OH, OW), dy, ([0, 1, 2], [0, 1, 2])) for j in range(KW)] for i in range(KH)]
+    return np.array(taps)
+
+
+def pixel_sum_reference(dy):
+    """(N,H,W,F) -> (N,F): the gradient of a bias that was added to every pixel."""
+    return dy.sum((1, 2))
+
+
+# The fast forms. Which kernel serves which shape is decided here, and nowhere else.
+
+def by_winograd(kernel_size, stride, padding) -> bool:
+    """3x3 filters of stride 1 go to Winograd's transform, with any number of channels; all others are gathered."""
+    return tuple(kernel_size) == (3, 3) and stride == 1
+
+
+@kernel(conv2d_reference)
+def conv2d(x, w, bias=None, stride=1, padding=0):
+    KH, KW, C, F = w.shape
+    VL = lanes(x.dtype)
+    w = padded_channels(w, 2 * VL)                                                      # (KH,KW,C,F'), F' whole panels
+    bias = np.zeros(w.shape[3], x.dtype) if bias is None else padded_channels(bias, 2 * VL)
+    if by_winograd((KH, KW), stride, padding):
+        y = winograd(padded_channels(x, VL), padded_rows(w, VL), bias, padding)
+    else:
+        size = out_size(x.shape[1], KH, stride, padding), out_size(x.shape[2], KW, stride, padding)
+        y = direct(x, w, bias, size, stride, padding)
+    return y[..., :F]
+
+
+@kernel(conv2d_dx_reference)
+def conv2d_dx(dy, w, size, stride=1, padding=0):
+    KH, KW, C, F = w.shape
+    VL = lanes(dy.dtype)
+    if by_winograd((KH, KW), stride, padding):
+        turned = w[::-1, ::-1].swapaxes(2, 3)                                           # (3,3,F,C): the filter turned by 180 degrees
+        return conv2d(dy, turned, padding=2 - padding)
+    return direct_dx(dy, padded_rows(w, 2 * VL), size, stride, padding)[..., :C]
+
+
+@kernel(conv2d_dw_reference)
+def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
+    C, F, VL = x.shape[3], dy.shape[3], lanes(x.dtype)
+    x, dy = padded_channels(x, 2 * VL), padded_channels(dy, 2 * VL)
+    if by_winograd(kernel_size, stride, padding):
+        dw = winograd_dw(x, dy, padding)
+    else:
+        dw = direct_dw(x, dy, kernel_size, stride, padding)
+    return dw[:, :, :C, :F]
+
+
+def padded_rows(w, multiple):
+    """padded_channels for a filter's input channels: (KH,KW,C,F) -> (KH,KW,C',F)."""
+    return padded_channels(w.swapaxes(2, 3), multiple).swapaxes(2, 3)
+
+
+@jit
+def pixel_sums(dy, sums):
+    N, P, F = dy.shape
+    for n in prange(N):                                                                 # owns sums[n]
+        for f in range(F):
+            sums[n, f] = 0
+        for p in range(P):
+            for f in range(F):
+                sums[n, f] += dy[n, p, f]
+
+
+@kernel(pixel_sum_reference)
+def pixel_sum(dy):
+    N, H, W, F = dy.shape
+    sums = np.empty((N, F), dy.dtype)
+    pixel_sums(readonly(dy).reshape(N, H * W, F), sums)
+    return sums

@@ -1,0 +1,176 @@
+"""Convolution of any kernel size, stride and padding, straight from the definition: a matrix product whose rows are gathered.
+
+An output pixel is a sum over the filter's taps: y[pixel] = sum over taps of x[the input pixel that tap meets] w[tap]. The register tile takes
+TILE_ROWS output pixels at once; a table holds, for each of them and each tap, where its input pixel starts, or OUTSIDE. What is outside the
+picture is read from a row of zeros, so nothing is padded and nothing is copied (the idea of Dukhan 2019, arXiv:1907.02129).
+
+The input gradient is the same with the taps turned around: an input pixel was met by those taps for which (h + padding - i) divides by the
+stride. So the input's pixels fall into stride x stride classes, each with its own taps, and no product with zero is ever taken. A 1x1
+convolution is one tap, and a matrix product a 1x1 convolution of pictures one pixel wide.
+"""
+import numpy as np
+from numba import get_thread_id, prange
+
+from .buffers import empty, scratch
+from .jit import jit, readonly
+from .tile import TILE_VECTORS, tile_columns, tile_load, tile_step, tile_store
+from .vector import TILE_ROWS, choose, emitter, lanes
+
+ROWS = min(TILE_ROWS, 8)                # each row has an address of its own: more of them would not fit the registers
+BLOCK_TILES = 8                         # tiles whose table is made at once
+OUTSIDE = -1
+OUTER_ROWS = 4                          # rows (channels) of the weight gradient's tile
+CHUNK = 64                              # its pixels taken at once: their inputs and gradients stay in the first-level cache
+
+
+def address(table, entry, base, elsewhere):
+    """base + table[entry], or `elsewhere` where the table says OUTSIDE."""
+    offset = (table + entry).integer()
+    return choose(offset.between(0, 1 << 62), base + offset, elsewhere)
+
+
+@emitter
+def gathered_product(code, x, zeros, table, start, taps, w, w_start, C, bias, y, f, dustbin):
+    """y[rows, NB] = bias + sum over taps of x[gathered rows] w[tap]. A tile's table: where the rows go, their biases, then each tap's inputs."""
+    table, w, NB, v_lanes = table + start, w + w_start, tile_columns(code.lanes), code.lanes
+
+    def tap(i, values):
+        rows = [address(table, (i + 2) * ROWS + r, x, zeros) for r in range(ROWS)]
+        return code.loop(C, lambda c, values: tile_step(lambda r: rows[r] + c, w + (i * C + c) * NB, values), values)
+
+    biases = [bias + (table + ROWS + r).integer() + f for r in range(ROWS)]
+    values = code.loop(taps, tap, [(b + v * v_lanes).load() for b in biases for v in range(TILE_VECTORS)])
+    for r in range(ROWS):
+        target = address(table, r, y + f, dustbin)
+        for v in range(TILE_VECTORS):
+            (target + v * v_lanes).store(values[r * TILE_VECTORS + v])
+
+
+@jit
+def gather(x, w, bias, bias_step, y, h0, w0, spacing, grid_h, grid_w, stride, taps, space, tables, zeros):
+    """y[:, h0 + a spacing, w0 + b spacing] = bias + sum over taps (dh, dw) of x[:, a stride + dh, b stride + dw] w[tap], for a < grid_h, b < grid_w."""
+    N, H, W, C = x.shape
+    _, OH, OW, F = y.shape
+    panels, n_taps, _, NB = w.shape
+    rows, entries = N * grid_h * grid_w, (n_taps + 2) * ROWS
+    for block in prange((rows + ROWS * BLOCK_TILES - 1) // (ROWS * BLOCK_TILES)):       # a block owns its rows' outputs
+        table, dustbin = tables[get_thread_id()], space[get_thread_id()]
+        first = block * ROWS * BLOCK_TILES
+        tiles = min(BLOCK_TILES, (rows - first + ROWS - 1) // ROWS)
+        for r in range(tiles * ROWS):
+            entry, row = r // ROWS * entries + r % ROWS, first + r
+            n, a, b = row // (grid_h * grid_w), row // grid_w % grid_h, row % grid_w
+            inside = row < rows
+            table[entry] = ((n * OH + h0 + a * spacing) * OW + w0 + b * spacing) * F if inside else OUTSIDE
+            table[entry + ROWS] = n * bias_step if inside else 0
+            for i in range(n_taps):
+                h, v = a * stride + taps[i, 0], b * stride + taps[i, 1]
+                met = inside and 0 <= h < H and 0 <= v < W
+                table[entry + (i + 2) * ROWS] = ((n * H + h) * W + v) * C if met else OUTSIDE
+        for panel in range(panels):
+            for tile in range(tiles):
+                gathered_product(x, zeros, table, tile * entries, n_taps, w, panel * n_taps * C * NB, C, bias, y, panel * NB, dustbin)
+
+
+@emitter
+def gathered_outer(code, x, zeros, table, start, pixels, c, dy, dy_start, F, dw, dw_start):
+    """dw[rows, NB] += sum over pixels of x[gathered pixel, rows]^T dy[pixel, NB]."""
+    dw, dy = dw + dw_start, dy + dy_start
+
+    def pixel(k, values):
+        here = address(table, start + k, x + c, zeros)
+        return tile_step(lambda r: here + r, dy + k * F, values)
+
+    tile_store(code.loop(pixels, pixel, tile_load(dw, F, OUTER_ROWS)), dw, F)
+
+
+@jit
+def gather_weight_slices(x, dy, slices, NB, stride, taps, tables, zeros):
+    """slices[s] = the weight gradient of slice s of the output pixels: a fixed number of slices, whatever the number of threads."""
+    N, H, W, C = x.shape
+    _, OH, OW, F = dy.shape
+    S, n_taps, _, _ = slices.shape
+    pixels = N * OH * OW
+    chunks = (pixels + CHUNK - 1) // CHUNK
+    for s in prange(S):                                                                 # a slice owns slices[s]
+        table = tables[get_thread_id()]
+        for i in range(n_taps):
+            for c in range(C):
+                for f in range(F):
+                    slices[s, i, c, f] = 0
+        for chunk in range(s * chunks // S, (s + 1) * chunks // S):
+            first = chunk * CHUNK
+            count = min(CHUNK, pixels - first)
+            for i in range(n_taps):
+                for k in range(count):
+                    n, a, b = (first + k) // (OH * OW), (first + k) // OW % OH, (first + k) % OW
+                    h, v = a * stride + taps[i, 0], b * stride + taps[i, 1]
+                    table[k] = ((n * H + h) * W + v) * C if 0 <= h < H and 0 <= v < W else OUTSIDE
+                for f in range(0, F, NB):
+                    for c in range(0, C, OUTER_ROWS):
+                        gathered_outer(x, zeros, table, 0, count, c, dy, first * F + f, F, slices, ((s * n_taps + i) * C + c) * F + f)
+
+
+@jit
+def sum_slices(slices, total):
+    """total = the slices added in their order."""
+    S, size = slices.shape
+    for j in prange(size):                                                              # owns total[j]
+        value = slices[0, j]
+        for s in range(1, S):
+            value += slices[s, j]
+        total[j] = value
+
+
+# Calls from Python. F is a multiple of NB here, and C of OUTER_ROWS for the weight gradient.
+
+def panels(w, taps) -> np.ndarray:
+    """The filter's taps (KH,KW,C,F) -> (F/NB, taps, C, NB), as the tile reads them."""
+    C, F = w.shape[2:]
+    NB = tile_columns(lanes(w.dtype))
+    chosen = w.reshape(-1, C, F)[taps].reshape(len(taps), C, F // NB, NB)
+    return np.ascontiguousarray(chosen.transpose(2, 0, 1, 3))
+
+
+def run_gather(x, w, bias, y, taps, origin=(0, 0), spacing=1, stride=1):
+    """Launch `gather` for the taps [(index into w, dh, dw)] and the output pixels origin + spacing (a, b)."""
+    _, OH, OW, F = y.shape
+    grid = [-(-(size - start) // spacing) for size, start in zip((OH, OW), origin)]
+    steps = np.array([tap[1:] for tap in taps], np.int64).reshape(-1, 2)
+    zeros = np.zeros(max(x.shape[3], F), x.dtype)
+    gather(readonly(x), readonly(panels(w, [tap[0] for tap in taps])), readonly(zeros if bias is None else bias),
+           F if bias is not None and bias.ndim == 2 else 0, y, *origin, spacing, *grid, stride, readonly(steps),
+           scratch("dustbin", tile_columns(lanes(x.dtype)), x.dtype),
+           scratch("table", (len(taps) + 2) * ROWS * BLOCK_TILES, np.int64), readonly(zeros))
+
+
+def direct(x, w, bias, size, stride, padding) -> np.ndarray:
+    """(N,H,W,C) x (KH,KW,C,F) -> (N,*size,F); bias None, (F,) or (N,F)."""
+    KH, KW, C, F = w.shape
+    y = empty((x.shape[0], *size, F), x.dtype)
+    run_gather(x, w, bias, y, [(i * KW + j, i - padding, j - padding) for i in range(KH) for j in range(KW)], stride=stride)
+    return y
+
+
+def direct_dx(dy, w, size, stride, padding) -> np.ndarray:
+    """(N,OH,OW,F) x (KH,KW,C,F) -> (N,*size,C)."""
+    KH, KW, C, F = w.shape
+    dx, turned = empty((dy.shape[0], *size, C), dy.dtype), w.transpose(0, 1, 3, 2)      # (KH,KW,F,C)
+    for h0 in range(min(stride, size[0])):
+        for w0 in range(min(stride, size[1])):
+            taps = [(i * KW + j, (h0 + padding - i) // stride, (w0 + padding - j) // stride) for i in range(KH) for j in range(KW)
+                    if (h0 + padding - i) % stride == 0 and (w0 + padding - j) % stride == 0]
+            run_gather(dy, turned, None, dx, taps, (h0, w0), spacing=stride)
+    return dx
+
+
+def direct_dw(x, dy, kernel_size, stride, padding) -> np.ndarray:
+    """(N,H,W,C), (N,OH,OW,F) -> (KH,KW,C,F)."""
+    (KH, KW), C, F = kernel_size, x.shape[3], dy.shape[3]
+    taps = np.array([(i - padding, j - padding) for i in range(KH) for j in range(KW)], np.int64)
+    count = next((s for s in (16, 8, 4) if s * len(taps) * C * F <= 2 ** 19), 2)        # at most 2 MB of slices in float32
+    slices, dw = empty((count, len(taps), C, F), x.dtype), empty((KH, KW, C, F), x.dtype)
+    gather_weight_slices(readonly(x), readonly(dy), slices, tile_columns(lanes(x.dtype)), stride, readonly(taps), scratch("table", CHUNK, np.int64),
+                         readonly(np.zeros(max(C, OUTER_ROWS), x.dtype)))
+    sum_slices(slices.reshape(count, -1), dw.reshape(-1))
+    return dw

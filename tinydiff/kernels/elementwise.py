@@ -1,0 +1,61 @@
+"""Elementwise kernels: formulas written once, in plain arithmetic, that serve on NumPy arrays and as vector code."""
+import numpy as np
+from numba import prange
+
+from .buffers import empty
+from .jit import jit, readonly
+from .registry import kernel
+from .vector import emitter, exp
+
+PIECE = 1 << 14                          # elements that a thread takes at once
+
+
+def silu_reference(x):
+    """x sigmoid(x)."""
+    return x / (1 + exp(-x))
+
+
+def silu_backward_reference(dy, x):
+    """dy s (1 + x (1 - s)) with s = sigmoid(x)."""
+    s = 1 / (1 + exp(-x))
+    return dy * s * (1 + x * (1 - s))
+
+
+@emitter
+def silu_piece(code, y, x, start, n):
+    def body(code, i):
+        (y + start + i).on(code).store(silu_reference((x + start + i).on(code).load()))
+    code.each(n, body)
+
+
+@emitter
+def silu_backward_piece(code, dx, dy, x, start, n):
+    def body(code, i):
+        (dx + start + i).on(code).store(silu_backward_reference((dy + start + i).on(code).load(), (x + start + i).on(code).load()))
+    code.each(n, body)
+
+
+@jit
+def silu_all(y, x):
+    for piece in prange((x.size + PIECE - 1) // PIECE):                   # a piece owns its elements of y
+        silu_piece(y, x, piece * PIECE, min(PIECE, x.size - piece * PIECE))
+
+
+@jit
+def silu_backward_all(dx, dy, x):
+    for piece in prange((x.size + PIECE - 1) // PIECE):                   # a piece owns its elements of dx
+        silu_backward_piece(dx, dy, x, piece * PIECE, min(PIECE, x.size - piece * PIECE))
+
+
+@kernel(silu_reference)
+def silu(x):
+    y = empty(x.shape, x.dtype)
+    silu_all(y.reshape(-1), readonly(x).reshape(-1))
+    return y
+
+
+@kernel(silu_backward_reference)
+def silu_backward(dy, x):
+    dx = empty(x.shape, x.dtype)
+    silu_backward_all(dx.reshape(-1), readonly(dy).reshape(-1), readonly(x).reshape(-1))
+    return dx

@@ -1,0 +1,79 @@
+"""How the kernels are compiled: with which flags, into which cache, and what the user is told meanwhile.
+
+Compiled kernels are kept on disk in a folder named by a hash of this package's sources: an edit of any file here makes a new folder, so
+that old machine code can never be served for new source. (Numba's own check sees only the file of the jitted function, not the files that
+emit code for it.) Where the folder can't be written, kernels are compiled in memory, at every start, and a line says so.
+"""
+import hashlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numba
+import numpy as np
+from numba.core import event
+
+# Products may be contracted to fma and sums reordered at compile time. `nnan` and `ninf` are left out: NaN and infinity must come out.
+FLAGS = {"contract", "reassoc", "nsz", "arcp", "afn"}
+OPTIONS = dict(fastmath=FLAGS, error_model="numpy", nogil=True)
+
+
+def cache_folder() -> Path | None:
+    """The folder of the compiled kernels; None where no folder can be written."""
+    sources = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        sources.update(path.read_bytes())
+    home = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(home) / "tinydiff") / f"kernels-{sources.hexdigest()[:16]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        print(f"tinydiff: the kernel cache {folder} can't be written ({error.strerror}): kernels are compiled in memory at every start; "
+              "set NUMBA_CACHE_DIR to a folder that can be", file=sys.stderr)
+        return None
+    return folder
+
+
+CACHE_FOLDER = cache_folder()
+
+
+def jit(function=None, parallel=True):
+    """numba.njit with the settings of this house."""
+    if function is None:
+        return lambda function: jit(function, parallel)
+    compiled = numba.njit(parallel=parallel, **OPTIONS)(function)
+    if CACHE_FOLDER is not None:
+        user_setting = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(CACHE_FOLDER)
+        try:
+            compiled.enable_caching()
+        finally:
+            numba.config.CACHE_DIR = user_setting
+    return compiled
+
+
+class AnnounceCompiling(event.Listener):
+    """Says once a process, on standard error, that kernels are being compiled: the user waits for it."""
+    said = False
+
+    def on_start(self, started):
+        function = started.data["dispatcher"].py_func
+        if not self.said and function.__module__.startswith(__package__):
+            self.said = True
+            where = "for this process only" if CACHE_FOLDER is None else f"once, kept in {CACHE_FOLDER}"
+            print(f"tinydiff: compiling kernels for this processor ({where}) ...", file=sys.stderr, flush=True)
+
+    def on_end(self, ended):
+        """Nothing is said at the end: the program goes on by itself."""
+
+
+event.register("numba:compile", AnnounceCompiling())
+
+
+def readonly(array: np.ndarray) -> np.ndarray:
+    """A C-contiguous read-only view (a copy where the array is not contiguous): every kernel is compiled for this one kind of input."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view

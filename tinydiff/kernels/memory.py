@@ -1,0 +1,69 @@
+"""Kernels that add or move without computing: all threads share the work, and the results come from the pool of buffers."""
+import numpy as np
+from numba import prange
+
+from .buffers import empty
+from .jit import jit, readonly
+from .registry import kernel
+
+PIECE = 1 << 14                          # elements that a thread takes at once
+
+
+def add_reference(a, b):
+    """a + b, of one shape."""
+    return a + b
+
+
+@jit
+def add_all(a, b, y):
+    for piece in prange((y.size + PIECE - 1) // PIECE):                   # a piece owns its elements of y
+        for i in range(piece * PIECE, min((piece + 1) * PIECE, y.size)):
+            y[i] = a[i] + b[i]
+
+
+@kernel(add_reference)
+def add(a, b):
+    if a.size < PIECE:
+        return add_reference(a, b)
+    y = empty(a.shape, a.dtype)
+    add_all(readonly(a).reshape(-1), readonly(b).reshape(-1), y.reshape(-1))
+    return y
+
+
+@jit
+def copy_columns(source, first, target, start, count):
+    rows = source.shape[0]
+    per_piece = max(1, PIECE // count)
+    for piece in prange((rows + per_piece - 1) // per_piece):             # a piece owns its rows of the target
+        for r in range(piece * per_piece, min((piece + 1) * per_piece, rows)):
+            for c in range(count):
+                target[r, start + c] = source[r, first + c]
+
+
+def concat_channels_reference(arrays):
+    """[(...,C1), (...,C2), ...] -> (...,C1+C2+...)."""
+    return np.concatenate(arrays, axis=-1)
+
+
+@kernel(concat_channels_reference)
+def concat_channels(arrays):
+    sizes = [array.shape[-1] for array in arrays]
+    y, start = empty((*arrays[0].shape[:-1], sum(sizes)), arrays[0].dtype), 0
+    for array, size in zip(arrays, sizes):
+        copy_columns(readonly(array).reshape(-1, size), 0, y.reshape(-1, sum(sizes)), start, size)
+        start += size
+    return y
+
+
+def split_channels_reference(x, sizes):
+    """(...,C1+C2+...) -> [(...,C1), (...,C2), ...]: concat_channels turned back, which is its gradient."""
+    return np.split(x, np.cumsum(sizes)[:-1], axis=-1)
+
+
+@kernel(split_channels_reference)
+def split_channels(x, sizes):
+    parts, first = [empty((*x.shape[:-1], size), x.dtype) for size in sizes], 0
+    for part, size in zip(parts, sizes):
+        copy_columns(readonly(x).reshape(-1, sum(sizes)), first, part.reshape(-1, size), 0, size)
+        first += size
+    return parts

@@ -1,0 +1,55 @@
+"""The register tile: the small matrix product that every convolution, attention and linear layer here is made of.
+
+    C[M, 2 vectors] (+)= A[M, K] B[K, 2 vectors]
+
+C stays in 2 M registers while k runs: each step loads two vectors of B, copies one number of A into all lanes for each of the M rows, and does
+2 M multiply-adds. A load is then used M or 2 times, so the arithmetic units never wait for memory: this loop runs at the speed that the
+processor can multiply. M is `TILE_ROWS`: as many as there are registers for.
+"""
+from .vector import TILE_ROWS, emitter, fma
+
+TILE_VECTORS = 2
+
+
+def tile_columns(lanes):
+    """Columns of the tile: NB in the shape letters of the panels."""
+    return TILE_VECTORS * lanes
+
+
+def tile_step(a, b, c):
+    """One k: c[r][v] + a[r] b[v], c being a flat list of the rows' vectors. `a` gives row r's number, `b` points at B's row."""
+    vectors = [(b + v * b.code.lanes).load() for v in range(TILE_VECTORS)]
+    result = []
+    for r in range(len(c) // TILE_VECTORS):
+        number = a(r).splat()
+        result += [fma(number, vectors[v], c[r * TILE_VECTORS + v]) for v in range(TILE_VECTORS)]
+    return result
+
+
+def tile_load(c, stride, rows):
+    return [(c + r * stride + v * c.code.lanes).load() for r in range(rows) for v in range(TILE_VECTORS)]
+
+
+def tile_store(values, c, stride):
+    for i, value in enumerate(values):
+        (c + (i // TILE_VECTORS) * stride + (i % TILE_VECTORS) * c.code.lanes).store(value)
+
+
+def make_tile_product(rows, accumulate):
+    """C (+)= A B with A[r, k] at a + r a_row + k a_step, B a panel of K rows of NB numbers, C's rows c_row apart."""
+    @emitter
+    def tile_product(code, a, a_start, a_row, a_step, b, b_start, c, c_start, c_row, K):
+        NB = tile_columns(code.lanes)
+        a, b, c = a + a_start, b + b_start, c + c_start
+        a_rows = [a + r * a_row for r in range(rows)]
+
+        def step(k, values):
+            return tile_step(lambda r: a_rows[r] + k * a_step, b + k * NB, values)
+
+        start = tile_load(c, c_row, rows) if accumulate else code.zeros(rows * TILE_VECTORS)
+        tile_store(code.loop(K, step, start), c, c_row)
+    return tile_product
+
+
+tile_product = make_tile_product(min(TILE_ROWS, 8), accumulate=False)      # run-time strides: more than 8 row addresses would spill
+tile_product_add = make_tile_product(min(TILE_ROWS, 8), accumulate=True)

@@ -1,0 +1,288 @@
+"""A small vector language: Python objects whose ordinary arithmetic emits vector instructions.
+
+A processor core adds or multiplies 4, 8 or 16 float32 numbers in one instruction, if the code says so. Numba compiles plain loops and hopes
+that LLVM finds the vectors; for convolutions it does not. Numba also lets Python write LLVM's intermediate code itself
+(`numba.extending.intrinsic`). Here that is dressed as arithmetic: a `Vec` stands for one vector register, and `a + b * c` on Vecs emits the
+instructions. So a formula is written once, in plain Python, and serves twice: on NumPy arrays, and as a kernel.
+
+    @emitter                                      # callable from jitted code
+    def add_one(code, y, x, n):                   # arrays arrive as Ptr, integers as Int
+        def body(k, _):
+            (y + k * code.lanes).store((x + k * code.lanes).load() + 1)
+            return []
+        code.loop(n, body)                        # emits a loop of n rounds
+
+The width follows the host: 64 bytes with AVX-512, 32 with AVX2, else 16 (SSE, NEON); `NUMBA_CPU_FEATURES` overrides what the host has. LLVM
+makes any width legal, so a kernel is correct everywhere.
+"""
+import inspect
+import math
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from .jit import FLAGS
+
+I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+
+
+def host_features() -> set[str]:
+    """Names of the instruction sets to compile for: what NUMBA_CPU_FEATURES says, else what the host has."""
+    if config.CPU_FEATURES is not None:
+        return {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
+    return {name for name, present in llvmlite.binding.get_host_cpu_features().items() if present}
+
+
+# Vector bytes, and rows of the register tile: rows x 2 accumulators, 2 vectors of B and 1 of A fill the 32 or 16 registers of the host.
+if "avx512f" in host_features():
+    VECTOR_BYTES, TILE_ROWS = 64, 12
+elif "avx2" in host_features():
+    VECTOR_BYTES, TILE_ROWS = 32, 6
+else:
+    VECTOR_BYTES, TILE_ROWS = 16, 6
+
+
+def lanes(dtype) -> int:
+    """Numbers of this dtype in one vector."""
+    return VECTOR_BYTES // np.dtype(dtype).itemsize
+
+
+class Code:
+    """Where instructions are emitted: LLVM's builder, the element type (float32 or float64) and the number of lanes."""
+
+    def __init__(self, context, builder, element, lanes):
+        self.context, self.builder, self.element, self.lanes = context, builder, element, lanes
+        self.vector = ir.VectorType(element, lanes)
+        self.double = isinstance(element, ir.DoubleType)
+        self.itemsize = 8 if self.double else 4
+
+    def constant(self, number) -> "Vec":
+        return Vec(self, ir.Constant(self.vector, [float(number)] * self.lanes))
+
+    def zeros(self, count) -> list["Vec"]:
+        return [self.constant(0)] * count
+
+    def one_lane(self) -> "Code":
+        """The same place with vectors of one lane: for the last few elements of an array."""
+        return Code(self.context, self.builder, self.element, 1)
+
+    def address(self, number: "Int") -> "Ptr":
+        """The array whose address is this number."""
+        return Ptr(self, self.builder.inttoptr(number.value, self.element.as_pointer()))
+
+    def loop(self, rounds, body, state=()):
+        """Emit `for k in range(rounds): state = body(k, state)`; the state, a list of Vecs, stays in registers. Returns its last value."""
+        b = self.builder
+        before, head = b.block, b.append_basic_block("head")
+        inside, after = b.append_basic_block("body"), b.append_basic_block("after")
+        b.branch(head)
+        b.position_at_end(head)
+        k, registers = b.phi(I64), [b.phi(vec.value.type) for vec in state]
+        b.cbranch(b.icmp_signed("<", k, as_int(self, rounds).value), inside, after)
+        b.position_at_end(inside)
+        result = body(Int(self, k), [Vec(vec.code, register) for vec, register in zip(state, registers)])
+        k.add_incoming(I64(0), before)
+        k.add_incoming(b.add(k, I64(1)), b.block)
+        for register, first, again in zip(registers, state, result, strict=True):
+            register.add_incoming(first.value, before)
+            register.add_incoming(again.value, b.block)
+        b.branch(head)
+        b.position_at_end(after)
+        return [Vec(vec.code, register) for vec, register in zip(state, registers)]
+
+    def each(self, n, body):
+        """Emit body(code, offset) for every whole vector of n elements, then for the elements that are left, one at a time."""
+        whole, one = as_int(self, n) // self.lanes, self.one_lane()
+        self.loop(whole, lambda k, _: body(self, k * self.lanes) or [])
+        self.loop(n - whole * self.lanes, lambda k, _: body(one, whole * self.lanes + k) or [])
+
+    def call(self, name, *vecs) -> "Vec":
+        """Call LLVM's intrinsic of this name, such as fma or sqrt, lane by lane."""
+        full_name = f"llvm.{name}.v{self.lanes}f{64 if self.double else 32}"
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(self.vector, [self.vector] * len(vecs)), full_name)
+        return Vec(self, self.builder.call(function, [vec.value for vec in vecs]))
+
+
+def as_int(code, number) -> "Int":
+    return number if isinstance(number, Int) else Int(code, I64(number))
+
+
+class Int:
+    """A 64-bit integer: a size, an offset or a loop's counter."""
+
+    def __init__(self, code, value):
+        self.code, self.value = code, value
+
+    def _emit(name):
+        def method(self, other):
+            return Int(self.code, getattr(self.code.builder, name)(self.value, as_int(self.code, other).value))
+        return method
+
+    __add__ = __radd__ = _emit("add")
+    __mul__ = __rmul__ = _emit("mul")
+    __sub__, __floordiv__ = _emit("sub"), _emit("sdiv")      # // of numbers that are not negative
+
+    def between(self, low, high):
+        """low <= self < high, as LLVM's truth value."""
+        b = self.code.builder
+        return b.and_(b.icmp_signed(">=", self.value, as_int(self.code, low).value),
+                      b.icmp_signed("<", self.value, as_int(self.code, high).value))
+
+
+class Ptr:
+    """The address of an array's element; adding an integer moves it by so many elements."""
+
+    def __init__(self, code, value):
+        self.code, self.value = code, value
+
+    def __add__(self, offset) -> "Ptr":
+        return Ptr(self.code, self.code.builder.gep(self.value, [as_int(self.code, offset).value]))
+
+    def on(self, code) -> "Ptr":
+        """The same address, loading and storing vectors of `code`'s lanes."""
+        return Ptr(code, self.value)
+
+    def load(self) -> "Vec":
+        b = self.code.builder
+        return Vec(self.code, b.load(b.bitcast(self.value, self.code.vector.as_pointer()), align=self.code.itemsize))
+
+    def store(self, vec):
+        b = self.code.builder
+        b.store(vec.value, b.bitcast(self.value, self.code.vector.as_pointer()), align=self.code.itemsize)
+
+    def store_first(self, vec):
+        """Store the first lane only."""
+        self.code.builder.store(self.code.builder.extract_element(vec.value, I32(0)), self.value)
+
+    def splat(self) -> "Vec":
+        """One number, copied to all lanes."""
+        b, vector = self.code.builder, self.code.vector
+        first = b.insert_element(ir.Constant(vector, ir.Undefined), b.load(self.value), I32(0))
+        return Vec(self.code, b.shuffle_vector(first, ir.Constant(vector, ir.Undefined),
+                                               ir.Constant(ir.VectorType(I32, self.code.lanes), [0] * self.code.lanes)))
+
+    def integer(self) -> Int:
+        """The element of an array of int64."""
+        return Int(self.code, self.code.builder.load(self.value))
+
+
+def choose(condition, a: Ptr, b: Ptr) -> Ptr:
+    """a where the condition holds, else b: how a pixel outside the picture is read as zero without padding the picture."""
+    return Ptr(a.code, a.code.builder.select(condition, a.value, b.value))
+
+
+class Vec:
+    """One vector register. Python numbers in its arithmetic become constants."""
+
+    def __init__(self, code, value):
+        self.code, self.value = code, value
+
+    def _lift(self, other) -> "Vec":
+        return other if isinstance(other, Vec) else self.code.constant(other)
+
+    def _emit(name, reverse=False):
+        def method(self, other):
+            a, b = (self._lift(other), self) if reverse else (self, self._lift(other))
+            return Vec(self.code, getattr(self.code.builder, name)(a.value, b.value, flags=sorted(FLAGS)))
+        return method
+
+    __add__ = __radd__ = _emit("fadd")
+    __mul__ = __rmul__ = _emit("fmul")
+    __sub__, __rsub__ = _emit("fsub"), _emit("fsub", reverse=True)
+    __truediv__, __rtruediv__ = _emit("fdiv"), _emit("fdiv", reverse=True)
+
+    def __neg__(self):
+        return Vec(self.code, self.code.builder.fneg(self.value))
+
+    def where_above(self, limit, there) -> "Vec":
+        """`there` in the lanes that are above the limit, this vector's own number (or NaN) in the others."""
+        b = self.code.builder
+        above = b.fcmp_ordered(">", self.value, self.code.constant(limit).value)
+        return Vec(self.code, b.select(above, self._lift(there).value, self.value))
+
+    def across(self, combine) -> "Vec":
+        """All lanes combined by a function of two Vecs, in every lane of the result: halves are combined until one is left."""
+        result, b, lanes = self, self.code.builder, self.code.lanes
+        shift = lanes // 2
+        while shift:
+            order = ir.Constant(ir.VectorType(I32, lanes), [(i + shift) % lanes for i in range(lanes)])
+            result = combine(result, Vec(self.code, b.shuffle_vector(result.value, result.value, order)))
+            shift //= 2
+        return result
+
+
+def fma(a, b, c):
+    """a b + c, of Vecs (rounded once where the processor can) or arrays."""
+    vec = next((v for v in (a, b, c) if isinstance(v, Vec)), None)
+    return a * b + c if vec is None else vec.code.call("fmuladd", *(vec._lift(v) for v in (a, b, c)))
+
+
+def sqrt(x):
+    """Square root, of a Vec or an array."""
+    return x.code.call("sqrt", x) if isinstance(x, Vec) else np.sqrt(x)
+
+
+def maximum(a, b):
+    """The larger of two, lane by lane, of Vecs or arrays."""
+    return a.code.call("maxnum", a, a._lift(b)) if isinstance(a, Vec) else np.maximum(a, b)
+
+
+def exp(x):
+    """e^x, of a Vec or an array. Relative error below 3e-7 in float32 and 4e-16 in float64.
+
+    x = n ln 2 + r with |r| <= ln 2 / 2, so e^x = 2^n e^r: e^r is Taylor's sum, and n goes straight into the exponent bits.
+    """
+    if not isinstance(x, Vec):
+        return np.exp(x)
+    code, b = x.code, x.code.builder
+    # ln 2 in two parts, the first with so few bits that n times it is exact; 1.5 * 2^mantissa, which rounds a number added to it
+    ln2_high, bits, bias, terms, lowest, highest = (
+        (0.693145751953125, 52, 1023, 13, -708.0, 709.0) if code.double else (0.693359375, 23, 127, 7, -87.0, 88.0))
+    integer = ir.VectorType(I64 if code.double else I32, code.lanes)
+    rounder = code.constant(1.5 * 2.0 ** bits)
+    inside = -(-x.where_above(highest, highest)).where_above(-lowest, -lowest)
+    shifted = fma(inside, 1 / math.log(2), rounder)                       # n, in the low bits of the mantissa
+    n = Vec(code, b.fsub(shifted.value, rounder.value))                   # without flags: not to be simplified
+    r = fma(n, -(math.log(2) - ln2_high), fma(n, -ln2_high, inside))
+    taylor = code.constant(1 / math.factorial(terms))
+    for k in reversed(range(terms)):
+        taylor = fma(taylor, r, 1 / math.factorial(k))
+    exponent = b.shl(b.add(b.bitcast(shifted.value, integer), ir.Constant(integer, [bias] * code.lanes)),
+                     ir.Constant(integer, [bits] * code.lanes))
+    y = taylor * Vec(code, b.bitcast(exponent, code.vector))              # a product, not a sum of bits: NaN stays NaN
+    too_large = b.fcmp_ordered(">", x.value, code.constant(highest).value)
+    return Vec(code, b.select(too_large, code.constant(math.inf).value, y.value))
+
+
+def emitter(body):
+    """Make a function callable from jitted code out of `body(code, *arguments)`, which emits what the function does.
+
+    Arrays arrive as Ptr to their first element, integers as Int. The first array of floats decides dtype and lanes.
+    """
+    parameters = list(inspect.signature(body).parameters.values())[1:]
+
+    def typed(typing_context, *arguments):
+        arguments = [t if isinstance(t, types.Array) else types.intp for t in arguments]
+        dtype = next(t.dtype for t in arguments if isinstance(t, types.Array) and isinstance(t.dtype, types.Float))
+        element = ir.DoubleType() if dtype.bitwidth == 64 else ir.FloatType()
+
+        def codegen(context, builder, signature, values):
+            code = Code(context, builder, element, VECTOR_BYTES * 8 // dtype.bitwidth)
+            body(code, *(pointer(code, t, v) if isinstance(t, types.Array) else Int(code, v) for t, v in zip(signature.args, values)))
+            return context.get_dummy_value()
+
+        return types.void(*arguments), codegen
+
+    context = inspect.Parameter("typing_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    typed.__signature__ = inspect.Signature([context, *parameters])
+    typed.__name__ = body.__name__
+    return intrinsic(typed)
+
+
+def pointer(code, array_type, value) -> Ptr:
+    return Ptr(code, cgutils.create_struct_proxy(array_type)(code.context, code.builder, value=value).data)

@@ -1,0 +1,267 @@
+"""3x3 convolution of stride 1 by Winograd's minimal filtering F(4x4, 3x3): 36 multiplications where the definition has 144.
+
+In one dimension, 4 outputs of a 3-tap filter, y = A^T [(G w) * (B^T x)], take 6 multiplications instead of 12: both the 6 inputs and the filter
+are read as polynomials, evaluated at the points 0, 1, -1, 2, -2 and infinity (B^T, G), multiplied point by point, and the product is
+read off again (A^T). Nested in two dimensions: tiles of 6x6 inputs give 4x4 outputs, with 36 products. With C channels in and F out, the
+"product" at each of the 36 points is a matrix product (tiles x C) (C x F), the register tile's work.
+Source: Lavin and Gray 2015, arXiv:1509.09308, sections 4.1 and 4.3.
+
+What the hardware wants: a block of tiles is transformed, multiplied and transformed back while it stays in the second-level cache, so that
+main memory sees each input and each output once. The panels are laid out so that the tile's inner strides are constants:
+
+    V[36][C/lanes][T][lanes]   transformed inputs of a block of T tiles
+    U[36][F/NB][C][NB]         transformed weights, NB = 2 lanes
+    M[36][F/NB][T][NB]         their products
+
+A tile at the picture's edge reads zeros through a redirected address and writes what hangs over into a dustbin: no padded copies. The input
+gradient is the same convolution with the filter turned by 180 degrees; the weight gradient is the adjoint: dU = V^T dM, dw = G^T dU G.
+"""
+import numpy as np
+from numba import get_thread_id, prange
+
+from .buffers import empty, scratch
+from .jit import jit, readonly
+from .tile import TILE_VECTORS, tile_columns, tile_load, tile_step, tile_store
+from .vector import I64, TILE_ROWS, Int, choose, emitter, lanes
+
+# The one-dimensional transforms, on lists of arrays or vectors. The matrices are Lavin and Gray's, with the sums in common taken once.
+
+
+def input_transform(x):
+    """B^T x: 6 -> 6."""
+    a, b, c, d = x[4] - 4 * x[2], x[3] - 4 * x[1], x[4] - x[2], 2 * (x[3] - x[1])
+    return [4 * x[0] - 5 * x[2] + x[4], a + b, a - b, c + d, c - d, 4 * x[1] - 5 * x[3] + x[5]]
+
+
+def weight_transform(w):
+    """G w: 3 -> 6."""
+    a, b = (w[0] + w[2]) * (-1 / 6), w[1] * (1 / 6)
+    c, d = w[0] * (1 / 24) + w[2] * (1 / 6), w[1] * (1 / 12)
+    return [w[0] * (1 / 4), a - b, a + b, c + d, c - d, w[2]]
+
+
+def output_transform(m):
+    """A^T m: 6 -> 4."""
+    a, b, c, d = m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]
+    return [m[0] + a + c, b + 2 * d, a + 4 * c, b + 8 * d + m[5]]
+
+
+def output_adjoint(dy):
+    """A dy: 4 -> 6, the gradient of output_transform."""
+    a, b, c, d = dy[0] + dy[2], dy[1] + dy[3], dy[0] + 4 * dy[2], 2 * dy[1] + 8 * dy[3]
+    return [dy[0], a + b, a - b, c + d, c - d, dy[3]]
+
+
+def weight_adjoint(du):
+    """G^T du: 6 -> 3, the gradient of weight_transform."""
+    a, b, c, d = du[1] + du[2], du[2] - du[1], du[3] + du[4], du[3] - du[4]
+    return [du[0] * (1 / 4) - a * (1 / 6) + c * (1 / 24), b * (1 / 6) + d * (1 / 12), (c - a) * (1 / 6) + du[5]]
+
+
+def two_dimensional(transform, grid):
+    """The transform along both axes of a grid (a list of rows): T grid T^T."""
+    columns = [transform(column) for column in zip(*grid)]
+    return [transform(row) for row in zip(*columns)]
+
+
+# The same transforms as kernels: a grid of vectors is loaded, transformed in registers and stored.
+
+
+def make_transform(transform, size, source_edges=False, target_edges=False, bias=False):
+    """Emitter of: target grid = transform of the size x size source grid (+ bias), all strides given.
+
+    source_edges: rows outside [top, bottom) and columns outside [left, right) are read at `outside`, where zeros are. target_edges: there
+    they are written to `outside`, a dustbin.
+    """
+    @emitter
+    def run(code, source, s, s_row, s_column, target, t, t_row, t_column, outside, o, top, bottom, left, right, biases, b):
+        source, target, outside = source + s, target + t, outside + o
+
+        def at(grid, i, j, i_stride, j_stride, edges):
+            place = grid + i * i_stride + j * j_stride
+            if not edges:
+                return place
+            inside = code.builder.and_(Int(code, I64(i)).between(top, bottom), Int(code, I64(j)).between(left, right))
+            return choose(inside, place, outside)
+
+        grid = [[at(source, i, j, s_row, s_column, source_edges).load() for j in range(size)] for i in range(size)]
+        for i, row in enumerate(two_dimensional(transform, grid)):
+            for j, vec in enumerate(row):
+                value = vec + (biases + b).load() if bias else vec
+                at(target, i, j, t_row, t_column, target_edges).store(value)
+    return run
+
+
+transform_weight = make_transform(weight_transform, 3)
+transform_weight_back = make_transform(weight_adjoint, 6)
+transform_input = make_transform(input_transform, 6)
+transform_input_edge = make_transform(input_transform, 6, source_edges=True)
+transform_output = make_transform(output_transform, 6, bias=True)
+transform_output_edge = make_transform(output_transform, 6, target_edges=True, bias=True)
+transform_gradient = make_transform(output_adjoint, 4)
+transform_gradient_edge = make_transform(output_adjoint, 4, source_edges=True)
+
+
+@emitter
+def product(code, v, v_start, T, u, u_start, m, m_start, C):
+    """M[rows, NB] = V[rows, C] U[C, NB] on the panels above: V's channels come in chunks of one vector, T tiles apart."""
+    v, u, m, NB = v + v_start, u + u_start, m + m_start, tile_columns(code.lanes)
+
+    def chunk(i, values):
+        for c in range(code.lanes):
+            values = tile_step(lambda r: v + i * T * code.lanes + (r * code.lanes + c), u + (i * code.lanes + c) * NB, values)
+        return values
+
+    tile_store(code.loop(C // code.lanes, chunk, code.zeros(TILE_ROWS * TILE_VECTORS)), m, NB)
+
+
+WEIGHT_ROWS = 8 if TILE_ROWS == 12 else 4       # rows (channels) of the weight gradient's tile; they must lie within one vector
+
+
+@emitter
+def product_transposed(code, v, v_start, m, m_start, du, du_start, F, T):
+    """dU[rows, NB] += V[T, rows]^T M[T, NB]."""
+    v, m, du, NB, rows = v + v_start, m + m_start, du + du_start, tile_columns(code.lanes), min(code.lanes, WEIGHT_ROWS)
+
+    def step(t, values):
+        return tile_step(lambda r: v + t * code.lanes + r, m + t * NB, values)
+
+    tile_store(code.loop(T, step, tile_load(du, F, rows)), du, F)
+
+
+@jit(parallel=False)
+def gather_tile(x, tile, rows, columns, padding, VL, V, slot, T, panel, zeros):
+    """Transform the inputs of output tile number `tile` into V[:, :, slot]."""
+    N, H, W, C = x.shape
+    n, h, w = tile // (rows * columns), tile // columns % rows * 4 - padding, tile % columns * 4 - padding
+    start = ((n * H + h) * W + w) * C
+    interior = h >= 0 and w >= 0 and h + 6 <= H and w + 6 <= W
+    for c in range(0, C, VL):
+        if interior:
+            transform_input(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, 0, 0, 0, 0, zeros, 0)
+        else:
+            transform_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w, zeros, 0)
+
+
+@jit
+def forward(x, u, bias, bias_step, y, padding, T, VL, space, zeros):
+    """y = the convolution of x with the transformed weights u, plus bias[n * bias_step + f]."""
+    N, H, W, C = x.shape
+    _, OH, OW, F = y.shape
+    rows, columns, NB = (OH + 3) // 4, (OW + 3) // 4, 2 * VL
+    tiles, v_panel, m_panel = N * rows * columns, T * C + VL, T * F + VL        # + VL: powers of two would meet in the same cache lines
+    for block in prange((tiles + T - 1) // T):                                  # a block owns the output pixels of its tiles
+        V = space[get_thread_id()]
+        M, dustbin = V[36 * v_panel:], V[36 * (v_panel + m_panel):]
+        first = block * T
+        count = min(T, tiles - first)
+        for slot in range(count):
+            gather_tile(x, first + slot, rows, columns, padding, VL, V, slot, T, v_panel, zeros)
+        for p in range(36):
+            for f in range(0, F, NB):
+                for slot in range(0, count, TILE_ROWS):
+                    product(V, p * v_panel + slot * VL, T, u, (p * F + f) * C, M, p * m_panel + f * T + slot * NB, C)
+        for slot in range(count):
+            tile = first + slot
+            n, h, w = tile // (rows * columns), tile // columns % rows * 4, tile % columns * 4
+            interior = h + 4 <= OH and w + 4 <= OW
+            for f in range(0, F, VL):
+                m, target, b = f // NB * T * NB + slot * NB + f % NB, ((n * OH + h) * OW + w) * F + f, n * bias_step + f
+                if interior:
+                    transform_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, 0, 0, 0, bias, b)
+                else:
+                    transform_output_edge(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, bias, b)
+
+
+@jit
+def weight_gradient_slices(x, dy, du, padding, T, VL, space, zeros):
+    """du[s] = the transformed weight gradient of slice s of the tiles: a fixed number of slices, whatever the number of threads."""
+    N, H, W, C = x.shape
+    _, OH, OW, F = dy.shape
+    rows, columns, NB, S = (OH + 3) // 4, (OW + 3) // 4, 2 * VL, du.shape[0]
+    tiles, v_panel, m_panel = N * rows * columns, T * C + VL, T * F + VL
+    blocks, c_rows = (tiles + T - 1) // T, min(VL, WEIGHT_ROWS)
+    for s in prange(S):                                                         # a slice owns du[s]
+        V = space[get_thread_id()]
+        M = V[36 * v_panel:]
+        for p in range(36):
+            for c in range(C):
+                for f in range(F):
+                    du[s, p, c, f] = 0
+        for block in range(s * blocks // S, (s + 1) * blocks // S):
+            first = block * T
+            count = min(T, tiles - first)
+            for slot in range(count):
+                tile = first + slot
+                gather_tile(x, tile, rows, columns, padding, VL, V, slot, T, v_panel, zeros)
+                n, h, w = tile // (rows * columns), tile // columns % rows * 4, tile % columns * 4
+                interior = h + 4 <= OH and w + 4 <= OW
+                for f in range(0, F, VL):
+                    source, m = ((n * OH + h) * OW + w) * F + f, f // NB * T * NB + slot * NB + f % NB
+                    if interior:
+                        transform_gradient(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, 0, 0, 0, zeros, 0)
+                    else:
+                        transform_gradient_edge(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, OH - h, 0, OW - w, zeros, 0)
+            for p in range(36):
+                for f in range(0, F, NB):
+                    for c in range(0, C, c_rows):
+                        product_transposed(V, p * v_panel + c // VL * T * VL + c % VL, M, p * m_panel + f * T,
+                                           du, ((s * 36 + p) * C + c) * F + f, F, count)
+
+
+@jit
+def weight_gradient_sum(du, dw, VL, zeros):
+    """dw = G^T (sum of the slices, in their order) G."""
+    S, P, C, F = du.shape
+    for c in prange(C):                                                         # owns du[0, :, c] and dw[:, :, c]
+        for s in range(1, S):
+            for p in range(36):
+                for f in range(F):
+                    du[0, p, c, f] += du[s, p, c, f]
+        for f in range(0, F, VL):
+            transform_weight_back(du, c * F + f, 6 * C * F, C * F, dw, c * F + f, 3 * C * F, C * F, zeros, 0, 0, 0, 0, 0, zeros, 0)
+
+
+@jit
+def transform_weights(w, u, VL, zeros):
+    """u[36][F/NB][C][NB] = G w G^T."""
+    KH, KW, C, F = w.shape
+    NB = 2 * VL
+    for c in prange(C):                                                         # owns channel c of every panel
+        for f in range(0, F, VL):
+            transform_weight(w, c * F + f, 3 * C * F, C * F, u, (f // NB * C + c) * NB + f % NB, 6 * C * F, C * F,
+                             zeros, 0, 0, 0, 0, 0, zeros, 0)
+
+
+# Calls from Python. Channels are whole vectors here: C a multiple of `lanes`, F of NB (the gradient: both of NB).
+
+def tiles_in_block(OH, OW, rows):
+    """Tiles that are transformed together: few, so that their panels stay in cache; more where pictures are small and channels are many."""
+    return rows * max(1, (12 if OH * OW > 64 else 36) // rows)
+
+
+def winograd(x, w, bias, padding) -> np.ndarray:
+    """(N,H,W,C) x (3,3,C,F) -> (N,H+2p-2,W+2p-2,F); bias (F,) or (N,F)."""
+    N, H, W, C = x.shape
+    F, VL = w.shape[3], lanes(x.dtype)
+    y = empty((N, H + 2 * padding - 2, W + 2 * padding - 2, F), x.dtype)
+    T = tiles_in_block(y.shape[1], y.shape[2], TILE_ROWS)
+    zeros = np.zeros(VL, x.dtype)
+    u = empty((36, C * F), x.dtype)
+    transform_weights(readonly(w), u, VL, readonly(zeros))
+    space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)
+    forward(readonly(x), u, readonly(bias), F if bias.ndim == 2 else 0, y, padding, T, VL, space, readonly(zeros))
+    return y
+
+
+def winograd_dw(x, dy, padding) -> np.ndarray:
+    """(N,H,W,C), (N,OH,OW,F) -> (3,3,C,F)."""
+    C, F, VL = x.shape[3], dy.shape[3], lanes(x.dtype)
+    T = 16 if dy.shape[1] * dy.shape[2] > 64 else 32
+    slices = next((s for s in (16, 8, 4) if s * 36 * C * F <= 2 ** 21), 2)      # at most 8 MB of them in float32
+    zeros = readonly(np.zeros(VL, x.dtype))
+    du, dw = empty((slices, 36, C, F), x.dtype), empty((3, 3, C, F), x.dtype)
+    space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)
+    weight_gradient_slices(readonly(x), readonly(dy), du, padding, T, VL, space, zeros)
+    weight_gradient_sum(du, dw, VL, zeros)
+    return dw
