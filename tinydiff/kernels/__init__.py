@@ -1,9 +1,22 @@
-"""Kernels: ndarray -> ndarray."""
-from .convolution import conv2d, conv2d_dw, conv2d_dx, pixel_sum
-from .products import matmul
-from .group_norm import group_norm, group_norm_backward
+"""Kernels: plain NumPy arrays in, plain NumPy arrays out, on all cores. Nothing here knows a Tensor or a gradient tape.
+
+Each file holds, for each of its kernels, the NumPy function that says what it computes (`*_reference`) and, below, the fast form. Both are listed
+in KERNELS, and tests compare them. All kernels take float32 or float64 and keep it; they give the same bits on any number of threads, because
+work is split by shape, never by thread, and partial sums are added in a fixed order. They expect shapes that fit: `ops` checks them first.
+
+Read in this order: `vector.py` (how Python arithmetic becomes vector instructions), `tile.py` (the small matrix product under everything),
+`direct.py` and `winograd.py` (convolutions on the tile; `convolution.py` chooses), `group_norm.py`, `attention.py`, `optimizer.py`. `jit.py` is
+how they are compiled and kept, `buffers.py` where their memory comes from.
+"""
 from .attention import attention, attention_backward
+from .convolution import conv2d, conv2d_dw, conv2d_dx, pixel_sum
 from .elementwise import silu, silu_backward
-from .memory import add, concat_channels, split_channels
+from .group_norm import group_norm, group_norm_backward
+from .memory import add, concat_channels, pool_sum, split_channels, upsample
 from .optimizer import adamw_step, squared_norm
+from .products import matmul
 from .registry import KERNELS
+
+__all__ = ["KERNELS", "add", "adamw_step", "attention", "attention_backward", "concat_channels", "conv2d", "conv2d_dw", "conv2d_dx",
+           "group_norm", "group_norm_backward", "matmul", "pixel_sum", "pool_sum", "silu", "silu_backward", "split_channels", "squared_norm",
+           "upsample"]

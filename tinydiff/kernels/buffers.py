@@ -35,7 +35,7 @@ class _Lease:
 
     def __del__(self):
         global _free_bytes
-        if _free_bytes + self.nbytes <= KEEP_BYTES:
+        if _free_bytes is not None and _free_bytes + self.nbytes <= KEEP_BYTES:      # None: the interpreter is shutting down
             _free[self.nbytes].append(self.memory)
             _free_bytes += self.nbytes
 

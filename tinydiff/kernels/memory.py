@@ -67,3 +67,55 @@ def split_channels(x, sizes):
         copy_columns(readonly(x).reshape(-1, sum(sizes)), first, part.reshape(-1, size), 0, size)
         first += size
     return parts
+
+
+def upsample_reference(x, factor):
+    """(N,H,W,C) -> (N,H factor,W factor,C), each pixel repeated."""
+    return x.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+@jit
+def upsample_rows(x, y, factor):
+    N, H, W, C = x.shape
+    for row in prange(N * H * factor):                                    # owns a row of pixels of y
+        n, h = row // (H * factor), row % (H * factor)
+        for w in range(W):
+            for i in range(factor):
+                for c in range(C):
+                    y[n, h, w * factor + i, c] = x[n, h // factor, w, c]
+
+
+@kernel(upsample_reference)
+def upsample(x, factor):
+    N, H, W, C = x.shape
+    y = empty((N, H * factor, W * factor, C), x.dtype)
+    upsample_rows(readonly(x), y, factor)
+    return y
+
+
+def pool_sum_reference(x, factor):
+    """(N,H,W,C) -> (N,H/factor,W/factor,C): sums over factor x factor pixels, the gradient of upsample."""
+    N, H, W, C = x.shape
+    return x.reshape(N, H // factor, factor, W // factor, factor, C).sum(axis=(2, 4))
+
+
+@jit
+def pool_rows(x, y, factor):
+    N, H, W, C = y.shape
+    for row in prange(N * H):                                             # owns a row of pixels of y
+        n, h = row // H, row % H
+        for w in range(W):
+            for c in range(C):
+                y[n, h, w, c] = 0
+            for i in range(factor):
+                for j in range(factor):
+                    for c in range(C):
+                        y[n, h, w, c] += x[n, h * factor + i, w * factor + j, c]
+
+
+@kernel(pool_sum_reference)
+def pool_sum(x, factor):
+    N, H, W, C = x.shape
+    y = empty((N, H // factor, W // factor, C), x.dtype)
+    pool_rows(readonly(x), y, factor)
+    return y

@@ -1,0 +1,154 @@
+"""Every kernel of the registry on drawn inputs: against its NumPy reference, and against a plain definition that shares no code with either."""
+import copy
+import os
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import plain
+from tests.samples import KERNEL_SAMPLES
+from tinydiff import kernels
+from tinydiff.kernels.registry import KERNELS
+
+# Rounding of sums of up to a few hundred terms, relative to the largest entry, or to the inputs (about 1) where large terms cancel, as they do
+# in the gradients of softmax and GroupNorm. Winograd's transforms amplify rounding about tenfold.
+TOLERANCE = {np.dtype(np.float32): 5e-5, np.dtype(np.float64): 1e-13}
+IN_PLACE = {"adamw_step"}               # these return nothing and write into their arguments
+
+
+def run(name, function, arguments):
+    """The results of a kernel as a list of arrays."""
+    if name in IN_PLACE:
+        params, grads, *rest = copy.deepcopy(arguments)
+        function(params, grads, *rest)
+        results = [params, *rest[:3]]
+    else:
+        results = function(*map(locked, arguments))
+    return list(flat(results))
+
+
+def locked(argument):
+    """Arrays read-only, so that a kernel that wrote into an input would raise."""
+    if isinstance(argument, np.ndarray):
+        argument.flags.writeable = False
+    return argument
+
+
+def flat(results):
+    if isinstance(results, (list, tuple)):
+        for result in results:
+            yield from flat(result)
+    elif isinstance(results, (np.ndarray, np.generic, float)):
+        yield np.asarray(results)
+
+
+def arrays(argument):
+    """All arrays among the arguments."""
+    if isinstance(argument, (list, tuple)):
+        return [array for item in argument for array in arrays(item)]
+    return [argument] if isinstance(argument, np.ndarray) else []
+
+
+def check_close(name, results, expected, dtype):
+    assert len(results) == len(expected)
+    for i, (result, right) in enumerate(zip(results, expected)):
+        assert result.shape == right.shape
+        scale = max(1, np.abs(right).max(initial=0))
+        assert np.abs(result - right).max(initial=0) <= TOLERANCE[dtype] * scale, f"{name}: result {i}"
+
+
+@pytest.mark.parametrize("name", sorted(KERNEL_SAMPLES))
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_against_reference_and_plain_definition(name, data):
+    arguments = data.draw(KERNEL_SAMPLES[name])
+    found = arrays(arguments)
+    dtype = found[0].dtype if found else np.dtype(np.float64)
+    results = run(name, KERNELS[name].fast, arguments)
+    if name != "squared_norm":
+        assert all(result.dtype == dtype for result in results)
+    check_close(name, results, run(name, KERNELS[name].reference, wide(arguments)), dtype)
+    check_close(name, results, list(flat(plain.PLAIN[name](*arguments))), dtype)
+
+
+def wide(argument):
+    """The same arguments in float64."""
+    if isinstance(argument, np.ndarray) and argument.dtype.kind == "f":
+        return argument.astype(np.float64)
+    return type(argument)(map(wide, argument)) if isinstance(argument, (list, tuple)) else argument
+
+
+def test_every_kernel_has_samples_and_a_plain_definition():
+    assert set(KERNEL_SAMPLES) == set(KERNELS)
+    assert set(plain.PLAIN) == set(KERNELS)
+
+
+def work_of_a_network(dtype):
+    """Results of all kernels at sizes that several threads share."""
+    rng = np.random.default_rng(0)
+
+    def array(*shape):
+        return rng.standard_normal(shape).astype(dtype)
+    x, w, dy = array(3, 20, 22, 24), array(3, 3, 24, 40), array(3, 20, 22, 40)
+    w2, dy2, q = array(3, 3, 24, 16), array(3, 10, 11, 16), [array(2, 4, 70, 12) for _ in range(4)]
+    scale, shift = array(24), array(24)
+    normed = kernels.group_norm(x, scale, shift, 4, act="silu")
+    attended = kernels.attention(*q[:3])
+    parameters = [[array(40_000), array(7, 5)] for _ in range(5)]
+    parameters[3] = [a ** 2 for a in parameters[3]]
+    kernels.adamw_step(*parameters, 1e-3, 0.9, 0.99, 1e-8, 0.01, 3, 0.5, 0.9)
+    return list(flat([
+        kernels.conv2d(x, w, padding=1), kernels.conv2d_dx(dy, w, (20, 22), padding=1), kernels.conv2d_dw(x, dy, (3, 3), padding=1),
+        kernels.conv2d(x, w2, None, 2, 1), kernels.conv2d_dx(dy2, w2, (20, 22), 2, 1), kernels.conv2d_dw(x, dy2, (3, 3), 2, 1),
+        kernels.pixel_sum(x), kernels.matmul(array(50, 30), array(30, 20)), normed, kernels.group_norm_backward(x, x, scale, shift, *normed[1:], "silu"),
+        attended, kernels.attention_backward(q[3], *q[:3], *attended), kernels.silu(x), kernels.silu_backward(x, x), kernels.add(x, x),
+        kernels.concat_channels([x, dy]), kernels.split_channels(x, [4, 20]), parameters, kernels.squared_norm([x, w])]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_same_bits_on_any_number_of_threads(dtype):
+    every = numba.config.NUMBA_NUM_THREADS
+    assert every > 1, "this test needs two threads: unset NUMBA_NUM_THREADS"
+    results = work_of_a_network(dtype)
+    numba.set_num_threads(1)
+    try:
+        alone = work_of_a_network(dtype)
+    finally:
+        numba.set_num_threads(every)
+    for result, other in zip(results, alone, strict=True):
+        assert result.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_stays_so(bad):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 8, 8, 16)).astype(np.float32)
+    x[0, 3, 3, 5] = bad
+    w, ones = rng.standard_normal((3, 3, 16, 16)).astype(np.float32), np.ones(16, np.float32)
+    with np.errstate(invalid="ignore"):
+        for result in (kernels.conv2d(x, w, padding=1)[0, 3, 3], kernels.conv2d_dw(x, x, (3, 3), padding=1)[:, :, 5],
+                       kernels.group_norm(x, ones, ones, 4, act="silu")[0][0, 3, 3, 4:8],
+                       kernels.attention(*3 * [x.reshape(1, 1, 64, 16)])[0][0, 0, 27], kernels.squared_norm([x])):
+            assert not np.isfinite(result).any()
+    x[0, 3, 3, 5] = -bad
+    assert np.isnan(kernels.silu(x)[0, 3, 3, 5]) and np.isfinite(np.delete(kernels.silu(x).ravel(), (3 * 8 + 3) * 16 + 5)).all()
+
+
+def test_an_edit_changes_the_cache_folder_and_a_locked_one_is_no_obstacle(tmp_path):
+    """The kernels' machine code is kept under a hash of their sources; where nothing can be kept, they still run, and say so."""
+    code = "from tinydiff.kernels.jit import CACHE_FOLDER; import numpy as np; from tinydiff import kernels; " \
+           "print(CACHE_FOLDER, kernels.silu(np.zeros(3, np.float32)))"
+    (tmp_path / "file").write_text("not a folder")
+    for place, line in ((tmp_path / "cache", "compiling kernels"), (tmp_path / "file" / "cache", "can't be written")):
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(place)}
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert line in run.stderr
+    assert "None" in run.stdout
+    again = subprocess.run([sys.executable, "-c", code], env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}, capture_output=True, text=True)
+    assert "compiling" not in again.stderr and "kernels-" in again.stdout

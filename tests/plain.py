@@ -1,0 +1,171 @@
+"""Plain definitions of the kernels: loops and einsum, in float64, straight from the formulas, sharing no code with what they check.
+
+Gradients are written as the Jacobian's transpose times dy, with the Jacobian of each group or token spelt out: slow, and hard to get wrong.
+"""
+import math
+
+import numpy as np
+
+
+def f64(*arrays):
+    return [None if a is None else np.asarray(a, np.float64) for a in arrays]
+
+
+def windows(x, kernel_size, stride, padding):
+    """Each output pixel (i, j) with the slices of the padded picture that it looks at."""
+    for i in range((x.shape[1] - kernel_size[0]) // stride + 1):
+        for j in range((x.shape[2] - kernel_size[1]) // stride + 1):
+            yield i, j, (slice(None), slice(i * stride, i * stride + kernel_size[0]), slice(j * stride, j * stride + kernel_size[1]))
+
+
+def padded(x, padding):
+    return np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+
+
+def conv2d(x, w, bias=None, stride=1, padding=0):
+    x, w, bias = f64(x, w, bias)
+    (N, H, W, C), (KH, KW, _, F) = x.shape, w.shape
+    y = np.zeros((N, (H + 2 * padding - KH) // stride + 1, (W + 2 * padding - KW) // stride + 1, F))
+    x = padded(x, padding)
+    for i, j, window in windows(x, (KH, KW), stride, padding):
+        y[:, i, j] = np.einsum("nhwc,hwcf->nf", x[window], w) + (0 if bias is None else bias)
+    return y
+
+
+def conv2d_dx(dy, w, size, stride=1, padding=0):
+    dy, w = f64(dy, w)
+    dx = padded(np.zeros((len(dy), *size, w.shape[2])), padding)
+    for i, j, window in windows(dx, w.shape[:2], stride, padding):
+        dx[window] += np.einsum("nf,hwcf->nhwc", dy[:, i, j], w)
+    return dx[:, padding:padding + size[0], padding:padding + size[1]]
+
+
+def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
+    x, dy = f64(x, dy)
+    dw = np.zeros((*kernel_size, x.shape[3], dy.shape[3]))
+    x = padded(x, padding)
+    for i, j, window in windows(x, kernel_size, stride, padding):
+        dw += np.einsum("nhwc,nf->hwcf", x[window], dy[:, i, j])
+    return dw
+
+
+def pixel_sum(dy):
+    return np.einsum("nhwf->nf", *f64(dy))
+
+
+def matmul(a, b):
+    return np.einsum("...mk,...kp->...mp", *f64(a, b))
+
+
+def group_norm(x, weight, bias, groups, eps=1e-5, act=None):
+    x, weight, bias = f64(x, weight, bias)
+    N, C = x.shape[0], x.shape[-1]
+    y, mean, rstd = np.empty_like(x), np.empty((N, groups)), np.empty((N, groups))
+    for n in range(N):
+        for g in range(groups):
+            channels = slice(g * C // groups, (g + 1) * C // groups)
+            part = x[n, ..., channels]
+            mean[n, g] = part.mean()
+            rstd[n, g] = 1 / math.sqrt(((part - part.mean()) ** 2).mean() + eps)
+            y[n, ..., channels] = (part - mean[n, g]) * rstd[n, g] * weight[channels] + bias[channels]
+    return (silu(y) if act == "silu" else y), mean, rstd
+
+
+def group_norm_backward(dy, x, weight, bias, mean, rstd, act=None):
+    dy, x, weight, bias, mean, rstd = f64(dy, x, weight, bias, mean, rstd)
+    N, C = x.shape[0], x.shape[-1]
+    groups = mean.shape[1]
+    dx, dweight, dbias = np.empty_like(x), np.zeros(C), np.zeros(C)
+    for n in range(N):
+        for g in range(groups):
+            channels = slice(g * C // groups, (g + 1) * C // groups)
+            x_hat = (x[n, ..., channels] - mean[n, g]) * rstd[n, g]
+            d = dy[n, ..., channels]
+            if act == "silu":
+                d = silu_backward(d, x_hat * weight[channels] + bias[channels])
+            rows = tuple(range(d.ndim - 1))
+            dweight[channels] += (d * x_hat).sum(axis=rows)
+            dbias[channels] += d.sum(axis=rows)
+            h, m = x_hat.ravel(), x_hat.size
+            jacobian = rstd[n, g] * (np.eye(m) - 1 / m - np.outer(h, h) / m)        # d x_hat / d x, with the eps in rstd
+            dx[n, ..., channels] = ((d * weight[channels]).ravel() @ jacobian).reshape(d.shape)
+    return dx, dweight, dbias
+
+
+def attention(q, k, v):
+    q, k, v = f64(q, k, v)
+    scores = np.einsum("nhld,nhmd->nhlm", q, k) / math.sqrt(q.shape[-1])
+    lse = np.log(np.exp(scores).sum(axis=-1))
+    return np.einsum("nhlm,nhmd->nhld", np.exp(scores - lse[..., None]), v), lse
+
+
+def attention_backward(do, q, k, v, o, lse):
+    do, q, k, v = f64(do, q, k, v)
+    scale = 1 / math.sqrt(q.shape[-1])
+    scores = np.einsum("nhld,nhmd->nhlm", q, k) * scale
+    p = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    jacobian = np.einsum("nhlm,mk->nhlmk", p, np.eye(p.shape[-1])) - np.einsum("nhlm,nhlk->nhlmk", p, p)     # of each row's softmax
+    ds = np.einsum("nhld,nhmd,nhlmk->nhlk", do, v, jacobian) * scale
+    return np.einsum("nhlm,nhmd->nhld", ds, k), np.einsum("nhlm,nhld->nhmd", ds, q), np.einsum("nhlm,nhld->nhmd", p, do)
+
+
+def silu(x):
+    x, = f64(x)
+    return x / (1 + np.exp(-x))
+
+
+def silu_backward(dy, x):
+    dy, x = f64(dy, x)
+    s = 1 / (1 + np.exp(-x))
+    return dy * (s + x * s * (1 - s))
+
+
+def add(a, b):
+    return np.frompyfunc(lambda x, y: x + y, 2, 1)(*f64(a, b)).astype(np.float64)
+
+
+def concat_channels(arrays):
+    return np.stack([channel for array in f64(*arrays) for channel in np.moveaxis(array, -1, 0)], axis=-1)
+
+
+def split_channels(x, sizes):
+    channels = iter(np.moveaxis(np.asarray(x, np.float64), -1, 0))
+    return [np.stack([next(channels) for _ in range(size)], axis=-1) for size in sizes]
+
+
+def upsample(x, factor):
+    N, H, W, C = x.shape
+    return np.array([[[x[n, h // factor, w // factor] for w in range(W * factor)] for h in range(H * factor)] for n in range(N)], float)
+
+
+def pool_sum(x, factor):
+    N, H, W, C = x.shape
+    y = np.zeros((N, H // factor, W // factor, C))
+    for h in range(H):
+        for w in range(W):
+            y[:, h // factor, w // factor] += x[:, h, w]
+    return y
+
+
+def adamw_step(params, grads, ms, vs, emas, lr, beta1, beta2, eps, weight_decay, step, grad_scale, ema_decay):
+    """New params, ms, vs, emas (Loshchilov and Hutter, 2019, arXiv 1711.05101, algorithm 2); unlike the kernel, it writes into nothing."""
+    new = []
+    for p, grad, m, v, ema in zip(params, grads, ms, vs, emas or params):
+        p, grad, m, v, ema = f64(p, grad, m, v, ema)
+        g = grad * grad_scale
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g ** 2
+        m_hat, v_hat = m / (1 - beta1 ** step), v / (1 - beta2 ** step)
+        p = p - lr * weight_decay * p - lr * m_hat / (np.sqrt(v_hat) + eps)
+        new.append((p, m, v, ema_decay * ema + (1 - ema_decay) * p))
+    params, ms, vs, averages = map(list, zip(*new))
+    return params, ms, vs, averages if emas else None
+
+
+def squared_norm(grads):
+    return math.fsum(float(n) ** 2 for grad in grads for n in np.ravel(grad))
+
+
+PLAIN = {function.__name__: function for function in (
+    conv2d, conv2d_dx, conv2d_dw, pixel_sum, matmul, group_norm, group_norm_backward, attention, attention_backward, silu, silu_backward,
+    add, concat_channels, split_channels, upsample, pool_sum, adamw_step, squared_norm)}

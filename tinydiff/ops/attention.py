@@ -1,0 +1,26 @@
+"""Scaled dot-product attention."""
+from tinydiff import kernels
+from tinydiff.autograd import primitive
+from tinydiff.ops.checks import expect
+
+
+@primitive
+def attention(q, k, v):
+    """o = softmax(q k^T / sqrt(D)) v for each picture and head (Vaswani et al., 2017, arXiv 1706.03762, equation 1).
+
+    q (N, heads, L, D); k, v (N, heads, M, D) -> (N, heads, L, D). With p the softmax and ds = p (do v^T - sum(do o)):
+    dv = p^T do, dq = ds k / sqrt(D), dk = ds^T q / sqrt(D). p (L x M numbers a head) is not kept but computed again from lse, the log of
+    its denominators (Dao et al., 2022, arXiv 2205.14135, section 3.1).
+    """
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        expect("attention", name, x, "N heads L D")
+    shapes = f"(q {q.shape}, k {k.shape}, v {v.shape})"
+    if k.shape != v.shape:
+        raise ValueError(f"attention: k and v must have one shape {shapes}")
+    if (q.shape[:2], q.shape[3]) != (k.shape[:2], k.shape[3]):
+        raise ValueError(f"attention: q and k must agree in all but the third axis, the tokens {shapes}")
+    o, lse = kernels.attention(q, k, v)
+
+    def backward(do):
+        return kernels.attention_backward(do, q, k, v, o, lse)
+    return o, backward

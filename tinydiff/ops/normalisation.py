@@ -1,0 +1,42 @@
+"""Group normalisation, with the SiLU that follows it in a U-Net fused in, and softmax."""
+import numpy as np
+
+from tinydiff import kernels
+from tinydiff.autograd import primitive
+from tinydiff.ops.checks import expect, expect_int, expect_shape, positive_axis
+
+
+@primitive
+def group_norm(x, weight, bias, groups, eps=1e-5, act=None):
+    """x (N, ..., C), weight and bias (C,) -> (N, ..., C) (Wu and He, 2018, arXiv 1803.08494). act: None, or "silu" applied to the result.
+
+    Per picture and group of C / groups channels: x_hat = (x - mean) rstd, with rstd = 1 / sqrt(variance + eps); y = weight x_hat + bias.
+    With g = weight dy: dx = rstd (g - mean(g) - x_hat mean(g x_hat)); dweight = sum(dy x_hat), dbias = sum(dy). Only x and the statistics
+    are kept: x_hat is computed again.
+    """
+    expect("group_norm", "x", x, "N ... C")
+    expect_int("group_norm", "groups", groups, 1)
+    C = x.shape[-1]
+    if C % groups:
+        raise ValueError(f"group_norm: {C} channels do not divide into {groups} groups (x {x.shape})")
+    expect_shape("group_norm", "weight", weight, (C,), f"for x {x.shape}")
+    expect_shape("group_norm", "bias", bias, (C,), f"for x {x.shape}")
+    if act not in (None, "silu"):
+        raise ValueError(f'group_norm: act must be None or "silu", got {act!r}')
+    y, mean, rstd = kernels.group_norm(x, weight, bias, groups, eps, act)
+
+    def backward(dy):
+        return kernels.group_norm_backward(dy, x, weight, bias, mean, rstd, act)
+    return y, backward
+
+
+@primitive
+def softmax(x, axis=-1):
+    """y = e^x / sum(e^x) along axis. dx = y (dy - sum(dy y))."""
+    axis = positive_axis("softmax", axis, x.shape)
+    y = np.exp(x - x.max(axis=axis, keepdims=True))     # at most 1: nothing overflows
+    y /= y.sum(axis=axis, keepdims=True)
+
+    def backward(dy):
+        return (y * (dy - (dy * y).sum(axis=axis, keepdims=True)),)
+    return y, backward

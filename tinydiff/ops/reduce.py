@@ -1,0 +1,71 @@
+"""Many numbers to fewer: sums, means, maxima, and the squared error. `axis` is an int, a tuple of ints, or None for all of them."""
+import math
+
+import numpy as np
+
+from tinydiff.autograd import primitive
+from tinydiff.ops.checks import positive_axis
+from tinydiff.ops.elementwise import shapes_of, unbroadcast
+
+
+def reduced_axes(op, axis, shape):
+    """axis as a tuple of axes counted from the front."""
+    if axis is None:
+        return tuple(range(len(shape)))
+    axes = tuple(positive_axis(op, a, shape) for a in (axis if isinstance(axis, tuple) else (axis,)))
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"{op}: axis {axis} names one axis of {shape} twice")
+    return axes
+
+
+@primitive
+def sum(x, axis=None, keepdims=False):
+    """Sum over axis. dx = dy, repeated along it."""
+    axes, shape = reduced_axes("sum", axis, x.shape), x.shape
+
+    def backward(dy):
+        return (np.broadcast_to(dy if keepdims else np.expand_dims(dy, axes), shape),)
+    return x.sum(axis=axes, keepdims=keepdims), backward
+
+
+@primitive
+def mean(x, axis=None, keepdims=False):
+    """Mean over axis, of n entries. dx = dy / n, repeated along it."""
+    axes, shape = reduced_axes("mean", axis, x.shape), x.shape
+    n = math.prod(shape[a] for a in axes)
+    if n == 0:
+        raise ValueError(f"mean: no entries to average in shape {shape} over axis {axis}")
+
+    def backward(dy):
+        return (np.broadcast_to((dy if keepdims else np.expand_dims(dy, axes)) / n, shape),)
+    return x.mean(axis=axes, keepdims=keepdims), backward
+
+
+@primitive
+def max(x, axis=None, keepdims=False):
+    """Largest entry along axis. dx = dy at that entry, in equal shares where several tie, and 0 elsewhere."""
+    axes = reduced_axes("max", axis, x.shape)
+    if 0 in (x.shape[a] for a in axes):
+        raise ValueError(f"max: no entries in shape {x.shape} over axis {axis}")
+    y = x.max(axis=axes, keepdims=True)
+
+    def backward(dy):
+        largest = (x == y).astype(x.dtype)
+        return (largest / largest.sum(axis=axes, keepdims=True) * dy.reshape(y.shape),)
+    return (y if keepdims else y.squeeze(axes)), backward
+
+
+@primitive
+def mse(a, b):
+    """Mean of (a - b)^2 over all n entries. da = dy 2 (a - b) / n, db = -da."""
+    a_shape, b_shape = shapes_of("mse", a, b)
+    difference = np.asarray(a - b)
+    n = difference.size
+    if n == 0:
+        raise ValueError(f"mse: no entries to average in shapes {a_shape} and {b_shape}")
+
+    def backward(dy):
+        def slope():
+            return (2 / n) * dy * (a - b)
+        return lambda: unbroadcast(slope(), a_shape), lambda: -unbroadcast(slope(), b_shape)
+    return np.mean(difference * difference), backward
