@@ -1,0 +1,263 @@
+"""Trains a diffusion model on pictures of cats and draws new ones, in four stages: input, add noise, train, generate.
+
+    python examples/train_cats.py                                  draws 1,000 cartoon cats of its own to learn from
+    python examples/train_cats.py --data photos.zip --out runs/photos
+
+Read this file from the bottom up, or from the top down and skip what you don't need: main, then the four stages, one function each.
+"""
+import argparse
+import os
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numba
+import numpy as np
+
+from tinydiff.data import drawn_cats, load_images, to_model, to_uint8
+from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, clip_x0, initial_noise, q_sample
+from tinydiff.nn import UNet, UNetConfig
+from tinydiff.report import LiveLine, Progress, denoising_frame, gif, grid, loss_png, loss_text, read_log, strip, write_page, writes_unicode
+from tinydiff.training import TrainConfig, Trainer, TrainingDiverged
+from tinydiff.training.streams import INIT
+
+SHEET_EVERY = 5       # epochs from one sheet of samples to the next
+SHEET, NEW_CATS, CHUNK = 16, 64, 16     # pictures on such a sheet, on the last sheet, and in memory at once
+FILM, GIF_CATS, GIF_FRAMES = 8, 8, 26   # pictures in a strip; cats and frames of the animation
+
+FILES = {"report.html": "the whole run as one page: open it in a browser", "samples.png": f"{NEW_CATS} new cats",
+         "reverse.gif": "how they come out of the noise", "reverse.png": "the same as a strip",
+         "samples": "sheets drawn during the training", "input.png": "what was learnt from", "forward.png": "noise being added",
+         "loss.png": "the loss",
+         "log.csv": "every step's figures", "config.json": "every setting", "checkpoint.npz": "the network"}
+
+
+def stage_input(image_set, out):
+    """1. Pictures become one array of bytes."""
+    images = image_set.images                                                               # (N,H,W,3) uint8
+    say_stage(1, "Input", "{} images x {} x {} x {}".format(*images.shape))
+    print(f"Every pixel is three bytes; the network sees them as numbers from -1 to 1: {shape(images)} uint8 -> float32.")
+    if image_set.skipped:
+        count = len(image_set.skipped)
+        print(f"{'1 file' if count == 1 else f'{count} files'} could not be read and {'was' if count == 1 else 'were'} skipped "
+              f"(see {out / 'skipped.txt'}):")
+        for name, reason in image_set.skipped[:5]:
+            print(f"  {name}: {reason}")
+    lines = [f"{name}: {reason}\n" for name, reason in image_set.skipped]
+    (out / "skipped.txt").write_text("".join(lines), encoding="utf-8", errors="replace")
+    grid(images[:64]).save(out / "input.png")
+    print(f"Some of them: {out / 'input.png'}")
+
+
+def stage_noise(trainer, out):
+    """2. The forward process: x_t = alpha_t x_0 + sigma_t eps takes a picture to any t in one jump."""
+    schedule = trainer.schedule
+    t = np.linspace(0, schedule.T - 1, FILM)
+    x_0 = to_model(trainer.train_images[:1]).repeat(FILM, axis=0)                           # (8,H,W,3)
+    eps = np.random.default_rng(trainer.config.seed).standard_normal(x_0[:1].shape, np.float32).repeat(FILM, axis=0)
+    x_t = q_sample(schedule, x_0, t, eps)
+    alpha, sigma = schedule.at(t)
+    snr = (alpha / sigma) ** 2
+    strip(to_uint8(x_t), [f"t = {time:.0f}\nSNR {short(ratio)}" for time, ratio in zip(t, snr)]).save(out / "forward.png")
+    say_stage(2, "Add noise", f"{shape(x_0[0])} -> {shape(x_t[0])}, unchanged")
+    print(f"x_t = alpha_t x_0 + sigma_t eps, along the {trainer.config.schedule} schedule of {schedule.T} times:")
+    print("  t    " + "".join(f"{time:>10.0f}" for time in t))
+    print("  SNR  " + "".join(f"{short(ratio):>10}" for ratio in snr))
+    print(f"One picture on its way: {out / 'forward.png'}")
+
+
+def stage_train(trainer, out):
+    """3. The network sees x_t and t and learns to say what is noise and what is picture."""
+    config, log_path = trainer.config, out / "log.csv"
+    batch = (min(config.batch, len(trainer.train_images)), *trainer.train_images.shape[1:])
+    weights = sum(parameter.size for parameter in trainer.model.parameters())
+    say_stage(3, "Train", f"{batch} and {batch[:1]} times t -> U-Net -> {batch} {config.target}")
+    print(f"{len(trainer.train_images)} pictures to learn from, {len(trainer.held_out_images)} held out; {weights:,} weights; "
+          f"{config.epochs} epochs of {trainer.steps_per_epoch} steps")
+    past = read_log(log_path) if trainer.history else None
+    if past:
+        print(f"Going on after step {trainer.global_step} of {trainer.total_steps}.")
+    progress = Progress(trainer.total_steps, config.epochs, past.history() if past else [], past.loss[0] if past else None)
+
+    def draw_sheet():
+        path = out / "samples" / f"epoch_{trainer.epoch:03d}.png"
+        grid(draw(trainer, SHEET)).save(path)
+        report(out)
+
+    def after_epoch(_, row):
+        progress.epoch(read_log(log_path).history()[-1])
+        if row["epoch"] % SHEET_EVERY == 0 or row["epoch"] == config.epochs:
+            draw_sheet()
+
+    trainer.fit(on_step=lambda _, row: progress.step(row), on_epoch=after_epoch)
+    if not (out / "samples" / f"epoch_{trainer.epoch:03d}.png").exists():                   # stopped while it was being drawn
+        draw_sheet()
+    print(loss_text(read_log(log_path), unicode=writes_unicode(sys.stdout)))
+    print(f"The chart as a picture: {out / 'loss.png'}")
+
+
+def stage_generate(trainer, out):
+    """4. The reverse process: from noise alone, a guess of x_0, a small step towards it, and again."""
+    config, schedule, size = trainer.config, trainer.schedule, trainer.train_images.shape[1:]
+    say_stage(4, "Generate", f"{(NEW_CATS, *size)} noise -> {config.steps} {config.sampler} steps -> {(NEW_CATS, *size)}")
+    t, x, moments = schedule.T - 1, initial_noise(schedule, (GIF_CATS, *size), config.seed), []
+    for step in sampler_steps(trainer, x, "filming"):
+        moments.append((t, to_uint8(x), to_uint8(step.x0)))                                 # x_t, and the guess made from it
+        t, x = step.t, step.x
+    moments.append((t, to_uint8(x), to_uint8(x)))
+
+    film = [moments[i] for i in spread(len(moments), FILM)]
+    rows = np.stack([[x_t[0] for _, x_t, _ in film], [x_0[0] for _, _, x_0 in film]])       # (2,8,H,W,3)
+    captions = [f"t = {t:.0f}" if t >= 0 else "the end" for t, _, _ in film]
+    strip(rows, captions, ["x_t: the picture on its way from noise", "x_0: the network's guess, made from it"]).save(out / "reverse.png")
+    chosen = spread(len(moments), GIF_FRAMES)
+    gif((denoising_frame(moments[i][1], moments[i][2], moments[i][0], i / (len(moments) - 1)) for i in chosen), out / "reverse.gif")
+    grid(draw(trainer, NEW_CATS)).save(out / "samples.png")
+    report(out)
+
+
+def draw(trainer, n):
+    """The first n pictures of this seed, (n,H,W,3) uint8, a chunk at a time. The same noise each time, so sheets can be compared."""
+    chunks = []
+    for first in range(0, n, CHUNK):
+        x = initial_noise(trainer.schedule, (min(CHUNK, n - first), *trainer.train_images.shape[1:]), trainer.config.seed, first)
+        for step in sampler_steps(trainer, x, f"drawing {first + 1} to {first + len(x)} of {n}", first):
+            x = step.x
+        chunks.append(to_uint8(x))
+    return np.concatenate(chunks)
+
+
+def sampler_steps(trainer, x_T, doing, first=0):
+    """The steps of the run's sampler with the averaged network, its guesses clipped to what a picture can be; with a live line."""
+    config, line = trainer.config, LiveLine()
+    denoise = clip_x0(trainer.denoiser())
+    steps = SAMPLERS[config.sampler](denoise, trainer.schedule, x_T, config.steps, config.seed, first=first)
+    for number, step in enumerate(steps, start=1):
+        line.show([doing, f"step {number}/{config.steps}"])
+        yield step
+    line.clear()
+
+
+def report(out):
+    """The chart and the page, as far as the run has come."""
+    loss_png(read_log(out / "log.csv"), out / "loss.png")
+    write_page(out)
+
+
+def spread(n, most):
+    """At most `most` indices of n, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, n - 1, most).round().astype(int))
+
+
+def short(ratio):
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2g}" if ratio >= 0.001 else "< 0.001"
+
+
+def shape(array):
+    return "(" + ", ".join(map(str, array.shape)) + ")"
+
+
+def say_stage(number, name, flows):
+    print(f"\n{number}. {name}: {flows}\n" + "-" * (len(name) + 3), flush=True)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a flag in one line."""
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def parser():
+    p = Parser(description="Train a diffusion model on cat pictures and draw new cats.")
+
+    def flag(name, default, metavar, words, kind=None, **more):
+        p.add_argument(name, default=default, type=kind or type(default), metavar=metavar, help=f"{words} (%(default)s)", **more)
+
+    run = TrainConfig()
+    p.add_argument("--data", type=Path, metavar="PATH", help="a folder, .zip or .tar[.gz] of pictures; without it, cartoon cats are drawn")
+    flag("--images", 1000, "N", "how many pictures to use, at most")
+    flag("--size", 64, "PIXELS", "pictures are cropped to squares and resized to this; a multiple of 8")
+    flag("--epochs", run.epochs, "N", "times that each picture is seen")
+    flag("--batch", run.batch, "N", "pictures in a training step")
+    flag("--lr", run.lr, "RATE", "highest learning rate")
+    flag("--channels", UNetConfig().channels, "N", "width of the U-Net; a multiple of 8")
+    flag("--schedule", run.schedule, None, "how the noise grows with t", choices=list(SCHEDULES))
+    flag("--target", run.target, None, "what the network predicts", choices=list(TARGETS))
+    flag("--sampler", run.sampler, None, "how new pictures are drawn", choices=list(SAMPLERS))
+    flag("--steps", run.steps, "N", "steps from noise to a new picture")
+    flag("--held-out", run.held_out, "PART", "part of the pictures that is never trained on, 0 to below 1")
+    flag("--seed", run.seed, "N", "of everything random: the same seed gives the same run")
+    p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores")
+    flag("--out", Path("runs/cats"), "FOLDER", "where everything is written", Path)
+    p.add_argument("--resume", action="store_true", help="go on with the run in --out; give the other flags as they were")
+    return p
+
+
+def prepare(args):
+    """The pictures and the trainer that the flags ask for. Raises ValueError or OSError, with what to do, where that can't be."""
+    use_threads(args.threads)
+    config = TrainConfig(epochs=args.epochs, batch=args.batch, lr=args.lr, schedule=args.schedule, target=args.target, sampler=args.sampler,
+                         steps=args.steps, held_out=args.held_out, seed=args.seed)
+    unet = UNetConfig(image_size=args.size, channels=args.channels)
+    if args.channels < 1 or args.channels % unet.groups:
+        raise ValueError(f"--channels is {args.channels}; it must be a multiple of {unet.groups}, the groups of every GroupNorm")
+    if not args.resume and (args.out / "checkpoint.npz").exists():
+        raise ValueError(f"{args.out} already holds a run: --resume goes on with it, another --out starts a new one")
+    image_set = load_images(args.data, args.size, args.images) if args.data else drawn_cats(args.images, args.size, args.seed)
+    if args.resume:
+        trainer = Trainer.resume(image_set, args.out)
+        asked = asdict(config) | asdict(unet)
+        other = [f"{name} was {was}, not {asked[name]}" for name, was in (asdict(trainer.config) | asdict(trainer.model.config)).items()
+                 if was != asked[name]]
+        if other:
+            raise ValueError(f"--resume goes on with the run in {args.out} as it was started, but {'; '.join(other)}")
+    else:
+        trainer = Trainer(UNet(unet, rng=np.random.default_rng([args.seed, INIT])), image_set, config, args.out)
+    (args.out / "samples").mkdir(parents=True, exist_ok=True)
+    return image_set, trainer
+
+
+def use_threads(threads):
+    """Takes so many threads, at most those that Numba was started with: all cores, or NUMBA_NUM_THREADS."""
+    if threads is not None and threads < 1:
+        raise ValueError(f"--threads is {threads}; it must be at least 1")
+    most, cores = numba.config.NUMBA_NUM_THREADS, os.cpu_count() or 1
+    if (threads or most) > cores:
+        print(f"warning: {threads or most} threads on {cores} cores will only get in each other's way", file=sys.stderr)
+    if threads and threads > most:
+        print(f"warning: using {most} threads; NUMBA_NUM_THREADS={threads} would allow {threads}", file=sys.stderr)
+    numba.set_num_threads(min(threads or most, most))
+
+
+def main():
+    sys.stdout.reconfigure(errors="replace")          # a file's name may hold letters that this terminal doesn't have
+    flags = parser()
+    args = flags.parse_args()
+    out = args.out
+    try:
+        image_set, trainer = prepare(args)
+    except (OSError, ValueError) as error:
+        flags.error(str(error))
+    try:
+        stage_input(image_set, out)
+        stage_noise(trainer, out)
+        stage_train(trainer, out)
+        stage_generate(trainer, out)
+    except TrainingDiverged as error:
+        sys.exit(f"\n{error}")
+    except KeyboardInterrupt:
+        if not trainer.global_step:
+            print("\nStopped before the first step: there is nothing to save yet.")
+        else:
+            report(out)
+            again = shlex.join(sys.argv if args.resume else [*sys.argv, "--resume"])
+            print(f"\nStopped at step {trainer.global_step} of {trainer.total_steps}. All is saved; go on with\n  python {again}")
+        sys.exit(130)
+    print("\nEverything is here:")
+    for name, what in FILES.items():
+        print(f"  {str(out / name):<{len(str(out)) + 16}} {what}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""report.html: whole in itself, true to the run, unmoved by hostile names, and there even while the run goes on."""
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from tests.report.runs import CONFIG, made_up_log, write_run
+from tinydiff.report import denoising_frame, gif, grid, strip, write_page
+from tinydiff.report.fragments import data_uri
+
+VOID = {"meta", "img", "line", "circle", "polyline"}
+
+
+class Page(HTMLParser):
+    """Every element with its attributes, the visible text, and whether each element that opens is closed in order."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.source, self.elements, self.open, self.text = path.read_text(encoding="utf-8"), [], [], ""
+        self.feed(self.source)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """A finished run of noise pictures, in a folder whose name has to be escaped."""
+    folder = write_run(tmp_path / "a&b <i>")
+    images = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), dtype=np.uint8)
+    for name in ("input.png", "samples.png", "samples/epoch_005.png", "samples/epoch_006.png"):
+        (folder / "samples").mkdir(exist_ok=True)
+        grid(images, scale=1).save(folder / name)
+    for name in ("forward.png", "reverse.png"):
+        strip(images, [f"t = {i}" for i in range(8)], scale=1).save(folder / name)
+    gif([denoising_frame(images, images, 9, 0.5)] * 2, folder / "reverse.gif")
+    return folder
+
+
+def test_the_page_needs_nothing_but_itself(run_dir):
+    page = Page(write_page(run_dir))
+    assert {attrs["src"].partition(":")[0] for attrs in page.all("img")} == {"data"}
+    assert not page.all("script") and not page.all("link") and not page.all("iframe")
+    assert all(attrs["href"].startswith("#") for attrs in page.all("a"))
+    assert set(re.findall(r"url\(([^)]{5})", page.source)) == {"data:"}
+    assert "http://" not in page.source and "https://" not in page.source and "@import" not in page.source
+
+
+def test_every_picture_of_the_run_is_in_it(run_dir):
+    source = write_page(run_dir).read_text(encoding="utf-8")
+    for name in ("input.png", "forward.png", "samples/epoch_005.png", "samples/epoch_006.png", "reverse.gif", "reverse.png", "samples.png"):
+        assert data_uri(run_dir / name) in source, name
+    assert 'class="missing"' not in source
+
+
+def test_the_four_stages_have_the_runs_shapes_and_figures(run_dir):
+    page, log = Page(write_page(run_dir)), made_up_log()
+    stages = re.split(r"<h2><b>\d</b> ", page.source)[1:]
+    assert [stage.partition("<")[0] for stage in stages] == ["Input", "Add noise", "Train", "Generate"]
+    for stage, words in zip(stages, (["(4321, 24, 24, 3)"], ["(24, 24, 3)", "1,000 times"],
+                                     ["(16, 24, 24, 40)", "(16, 3, 3, 160)", "60 times so far"], ["37 DDIM steps"])):
+        for word in words:
+            assert word in stage
+    rows = re.findall(r"<tr><td>(\d+)</td><td>([\d.]+)</td><td>([\d.]+)</td><td><b>([a-z -]+)</b>", page.source)
+    assert [(int(epoch), loss, held_out) for epoch, loss, held_out, _ in rows] == [
+        (row["epoch"], f"{row['loss']:.4f}", f"{row['held_out_loss']:.4f}") for row in log.history()]
+    assert rows[0][3] == "still noise"
+    assert len(page.all("polyline")) == 2 and len(page.all("circle")) == 6
+
+
+def test_it_ends_with_the_insight_and_three_folded_questions(run_dir):
+    page = Page(write_page(run_dir))
+    insight, questions = page.source.index('id="insight"'), page.source.index('id="quiz"')
+    assert page.source.index('id="generate"') < insight < questions
+    quiz = page.source[questions:].partition("</section>")[0]
+    assert quiz.count("<details><summary>") == 3 and "open" not in quiz.partition("<p>")[0]
+    assert "1,728 random numbers" in quiz and "37 steps" in quiz                                 # 24 x 24 x 3
+
+
+def test_names_from_outside_stay_text(run_dir):
+    hostile = '<script>alert("x")</script>.jpg: no & picture'
+    (run_dir / "skipped.txt").write_text(hostile + "\n", encoding="utf-8")
+    config = json.loads((run_dir / "config.json").read_text())
+    config["train"]["schedule"] = "<img src=http://x>"
+    (run_dir / "config.json").write_text(json.dumps(config))
+    page = Page(write_page(run_dir))
+    assert not page.all("script") and not page.all("i") or all(not attrs for attrs in page.all("i"))
+    assert hostile in page.text and "1 file was skipped" in page.text and "<img src=http://x>" in page.text
+    assert all(attrs["src"].startswith("data:") for attrs in page.all("img"))
+    assert "a&b <i>" in page.text
+
+
+def test_a_run_that_still_goes_on_has_sentences_where_pictures_will_be(tmp_path):
+    page = Page(write_page(write_run(tmp_path / "young", log=made_up_log(steps=0, epochs=1))))
+    assert not page.all("img") and not page.all("svg")
+    for name in ("input.png", "forward.png", "reverse.gif", "reverse.png", "samples.png"):
+        assert f"{name} is not there yet" in page.text
+    assert "No step has been taken yet" in page.text and "0 of 6" in page.text
+
+
+def test_without_held_out_pictures_the_page_says_so(tmp_path):
+    config = CONFIG | {"train": CONFIG["train"] | {"held_out": 0.0, "target": "eps"}}
+    page = Page(write_page(write_run(tmp_path / "all", made_up_log(held_out=False), config)))
+    assert "No pictures are held out" in page.text and not page.all("circle")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="config.json"):
+        write_page(tmp_path)
+
+
+def test_the_style_covers_dark_mode_and_narrow_screens(run_dir):
+    source = write_page(run_dir).read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in source and "max-width: 640px" in source and 'name="viewport"' in source

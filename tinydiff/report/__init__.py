@@ -1,0 +1,18 @@
+"""What a run shows of itself: pictures, charts, progress in the terminal and a page. Pillow and NumPy alone; it knows no network.
+
+    pictures.py     sheets, strips and animations of small pictures
+    log.py          the figures of a run, read from its log.csv
+    charts.py       the loss as PNG, as SVG and as text
+    observation.py  what an epoch's losses show, in words
+    progress.py     the live line and the table in the terminal
+    page.py         report.html: the run as a course of four stages (style.py, fragments.py, quiz.py are its parts)
+"""
+from tinydiff.report.charts import loss_png, loss_svg, loss_text
+from tinydiff.report.log import RunLog, read_log
+from tinydiff.report.observation import observation
+from tinydiff.report.page import write_page
+from tinydiff.report.pictures import denoising_frame, gif, grid, side_by_side, strip
+from tinydiff.report.progress import LiveLine, Progress, writes_unicode
+
+__all__ = ["LiveLine", "Progress", "RunLog", "denoising_frame", "gif", "grid", "loss_png", "loss_svg", "loss_text", "observation",
+           "read_log", "side_by_side", "strip", "write_page", "writes_unicode"]
