@@ -20,7 +20,7 @@ from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, clip_x0, initial_no
 from tinydiff.nn import UNet, UNetConfig
 from tinydiff.report import LiveLine, Progress, denoising_frame, gif, grid, loss_png, loss_text, read_log, strip, write_page, writes_unicode
 from tinydiff.training import TrainConfig, Trainer, TrainingDiverged
-from tinydiff.training.streams import INIT
+from tinydiff.training.streams import INIT, NOISE
 
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
 SHEET, NEW_CATS, CHUNK = 16, 64, 16     # pictures on such a sheet, on the last sheet, and in memory at once
@@ -38,12 +38,16 @@ def stage_input(image_set, out):
     images = image_set.images                                                               # (N,H,W,3) uint8
     say_stage(1, "Input", "{} images x {} x {} x {}".format(*images.shape))
     print(f"Every pixel is three bytes; the network sees them as numbers from -1 to 1: {shape(images)} uint8 -> float32.")
-    if image_set.skipped:
+    if not image_set.skipped:
+        print("No file had to be skipped.")
+    else:
         count = len(image_set.skipped)
         print(f"{'1 file' if count == 1 else f'{count} files'} could not be read and {'was' if count == 1 else 'were'} skipped "
               f"(see {out / 'skipped.txt'}):")
         for name, reason in image_set.skipped[:5]:
             print(f"  {name}: {reason}")
+        if count > 5:
+            print(f"  ... and {count - 5} more")
     lines = [f"{name}: {reason}\n" for name, reason in image_set.skipped]
     (out / "skipped.txt").write_text("".join(lines), encoding="utf-8", errors="replace")
     grid(images[:64]).save(out / "input.png")
@@ -55,7 +59,7 @@ def stage_noise(trainer, out):
     schedule = trainer.schedule
     t = np.linspace(0, schedule.T - 1, FILM)
     x_0 = to_model(trainer.train_images[:1]).repeat(FILM, axis=0)                           # (8,H,W,3)
-    eps = np.random.default_rng(trainer.config.seed).standard_normal(x_0[:1].shape, np.float32).repeat(FILM, axis=0)
+    eps = np.random.default_rng([trainer.config.seed, NOISE]).standard_normal(x_0[:1].shape, np.float32).repeat(FILM, axis=0)
     x_t = q_sample(schedule, x_0, t, eps)
     alpha, sigma = schedule.at(t)
     snr = (alpha / sigma) ** 2
@@ -69,31 +73,30 @@ def stage_noise(trainer, out):
 
 def stage_train(trainer, out):
     """3. The network sees x_t and t and learns to say what is noise and what is picture."""
-    config, log_path = trainer.config, out / "log.csv"
+    config = trainer.config
     batch = (min(config.batch, len(trainer.train_images)), *trainer.train_images.shape[1:])
     weights = sum(parameter.size for parameter in trainer.model.parameters())
     say_stage(3, "Train", f"{batch} and {batch[:1]} times t -> U-Net -> {batch} {config.target}")
     print(f"{len(trainer.train_images)} pictures to learn from, {len(trainer.held_out_images)} held out; {weights:,} weights; "
           f"{config.epochs} epochs of {trainer.steps_per_epoch} steps")
-    past = read_log(log_path) if trainer.history else None
-    if past:
+    if trainer.history:
         print(f"Going on after step {trainer.global_step} of {trainer.total_steps}.")
-    progress = Progress(trainer.total_steps, config.epochs, past.history() if past else [], past.loss[0] if past else None)
+    progress = Progress(trainer.total_steps, config.epochs, trainer.epoch_rows(), trainer.history[0]["loss"] if trainer.history else None)
 
     def draw_sheet():
         path = out / "samples" / f"epoch_{trainer.epoch:03d}.png"
-        grid(draw(trainer, SHEET)).save(path)
-        report(out)
+        if trainer.global_step % trainer.steps_per_epoch == 0 and (trainer.epoch % SHEET_EVERY == 0 or trainer.epoch == config.epochs):
+            grid(draw(trainer, SHEET)).save(path)
+            report(out)
 
     def after_epoch(_, row):
-        progress.epoch(read_log(log_path).history()[-1])
-        if row["epoch"] % SHEET_EVERY == 0 or row["epoch"] == config.epochs:
-            draw_sheet()
-
-    trainer.fit(on_step=lambda _, row: progress.step(row), on_epoch=after_epoch)
-    if not (out / "samples" / f"epoch_{trainer.epoch:03d}.png").exists():                   # stopped while it was being drawn
+        progress.epoch(row)
         draw_sheet()
-    print(loss_text(read_log(log_path), unicode=writes_unicode(sys.stdout)))
+
+    if trainer.history:
+        draw_sheet()                                                                        # the run was stopped while it was being drawn
+    trainer.fit(on_step=lambda _, row: progress.step(row), on_epoch=after_epoch)
+    print(loss_text(read_log(out / "log.csv"), unicode=writes_unicode(sys.stdout)))
     print(f"The chart as a picture: {out / 'loss.png'}")
 
 
@@ -239,6 +242,8 @@ def main():
         image_set, trainer = prepare(args)
     except (OSError, ValueError) as error:
         flags.error(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     try:
         stage_input(image_set, out)
         stage_noise(trainer, out)

@@ -293,6 +293,8 @@ def pool_sum_arguments(array, drawn):
     return array((N, H * factor, W * factor, C)), factor
 
 
+LONG_ATTENTION = st.just(((1, 1, 110, 5), (1, 1, 60, 5)))      # more tokens than are worked on at once
+LONG = (40_003,)                                              # more numbers than a thread takes at once
 ACTS = st.sampled_from([None, "silu"])
 IMAGES = st.tuples(st.integers(1, 3), SIDES, SIDES, CHANNELS)
 SIZES = st.integers(1, 40)      # past the tiles of the product kernels
@@ -307,16 +309,16 @@ KERNEL_SAMPLES = {
     "matmul": arguments(matmul_arguments, MATRICES),
     "group_norm": arguments(group_norm_arguments, st.tuples(norm_shapes(), ACTS)),
     "group_norm_backward": arguments(group_norm_backward_arguments, st.tuples(norm_shapes(), ACTS)),
-    "attention": arguments(lambda array, shapes: (array(shapes[0]), array(shapes[1]), array(shapes[1])), attention_shapes()),
-    "attention_backward": arguments(attention_backward_arguments, attention_shapes()),
-    "silu": arguments(lambda array, shape: (array(shape),), SHAPES),
-    "silu_backward": arguments(lambda array, shape: (array(shape), array(shape)), SHAPES),
-    "add": arguments(lambda array, shape: (array(shape), array(shape)), SHAPES | st.just((3, 100, 100))),     # shared between threads
+    "attention": arguments(lambda array, shapes: (array(shapes[0]), array(shapes[1]), array(shapes[1])), attention_shapes() | LONG_ATTENTION),
+    "attention_backward": arguments(attention_backward_arguments, attention_shapes() | LONG_ATTENTION),
+    "silu": arguments(lambda array, shape: (array(shape),), SHAPES | st.just(LONG)),
+    "silu_backward": arguments(lambda array, shape: (array(shape), array(shape)), SHAPES | st.just(LONG)),
+    "add": arguments(lambda array, shape: (array(shape), array(shape)), SHAPES | st.just(LONG)),
     "concat_channels": arguments(lambda array, drawn: ([array(drawn[0] + (n,)) for n in drawn[1]],), PARTS),
     "split_channels": arguments(lambda array, drawn: (array(drawn[0] + (sum(drawn[1]),)), drawn[1]), PARTS),
     "upsample": arguments(lambda array, drawn: (array(drawn[0]), drawn[1]), st.tuples(IMAGES, st.integers(1, 3))),
     "pool_sum": arguments(pool_sum_arguments, st.tuples(IMAGES, st.integers(1, 3))),
     "adamw_step": arguments(adamw_arguments, st.tuples(
-        st.lists(SHAPES, min_size=1, max_size=3), st.booleans(), st.integers(1, 1000), st.sampled_from([0.0, 0.01]))),
-    "squared_norm": arguments(lambda array, shapes: ([array(shape) for shape in shapes],), st.lists(SHAPES, max_size=4)),
+        st.lists(SHAPES | st.just(LONG), min_size=1, max_size=3), st.booleans(), st.integers(1, 1000), st.sampled_from([0.0, 0.01]))),
+    "squared_norm": arguments(lambda array, shapes: ([array(shape) for shape in shapes],), st.lists(SHAPES | st.just(LONG), max_size=4)),
 }

@@ -28,8 +28,6 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from tinydiff.kernels import add
-
 from tinydiff import kernels
 
 PRIMITIVES = {}         # name -> op: everything that can make a Node

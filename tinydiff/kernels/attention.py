@@ -14,10 +14,9 @@ from numba import get_thread_id, prange
 from .buffers import empty, scratch
 from .jit import jit, readonly
 from .registry import kernel
-from .tile import tile_columns, tile_product, tile_product_add
-from .vector import TILE_ROWS, emitter, exp, lanes, maximum
+from .tile import ROWS, tile_columns, tile_product, tile_product_add
+from .vector import emitter, exp, lanes, maximum
 
-ROWS = min(TILE_ROWS, 8)
 BLOCK = 6 * ROWS                         # rows of S that are worked on at once
 
 

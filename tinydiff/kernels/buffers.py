@@ -23,10 +23,10 @@ class _Lease:
 
     def __init__(self, nbytes):
         global _free_bytes
-        if _free[nbytes]:
+        try:
             self.memory = _free[nbytes].pop()
             _free_bytes -= nbytes
-        else:
+        except IndexError:
             self.memory = np.empty(nbytes + ALIGNMENT, np.uint8)
         self.nbytes = nbytes
         start = self.memory.ctypes.data

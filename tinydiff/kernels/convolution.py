@@ -21,7 +21,10 @@ def shifted(xp, i, j, stride, OH, OW):
 
 
 def conv2d_reference(x, w, bias=None, stride=1, padding=0):
-    """y[n,h,w,f] = bias[f] + sum_ijc x[n, h s + i - p, w s + j - p, c] w[i,j,c,f]: a matrix product for each tap of the filter."""
+    """x (N,H,W,C), w (KH,KW,C,F), bias None, (F,) or (N,F) -> y (N,OH,OW,F), OH = (H + 2 padding - KH) // stride + 1.
+
+    y[n,h,w,f] = bias[f] + sum_ijc x[n, h s + i - p, w s + j - p, c] w[i,j,c,f]: a matrix product for each tap of the filter.
+    """
     N, H, W, C = x.shape
     KH, KW, C, F = w.shape
     OH, OW = out_size(H, KH, stride, padding), out_size(W, KW, stride, padding)
@@ -31,7 +34,10 @@ def conv2d_reference(x, w, bias=None, stride=1, padding=0):
 
 
 def conv2d_dx_reference(dy, w, size, stride=1, padding=0):
-    """Each output pixel sends dy w^T back to the input pixels that it was made from."""
+    """dy (N,OH,OW,F), w (KH,KW,C,F), size (H,W) of x -> dx (N,H,W,C).
+
+    Each output pixel sends dy w^T back to the input pixels that it was made from.
+    """
     N, OH, OW, F = dy.shape
     KH, KW, C, F = w.shape
     H, W = size
@@ -43,7 +49,10 @@ def conv2d_dx_reference(dy, w, size, stride=1, padding=0):
 
 
 def conv2d_dw_reference(x, dy, kernel_size, stride=1, padding=0):
-    """dw[i,j] = x_ij^T dy, with x_ij the input pixels that met tap (i, j)."""
+    """x (N,H,W,C), dy (N,OH,OW,F), kernel_size (KH,KW) -> dw (KH,KW,C,F).
+
+    dw[i,j] = x_ij^T dy, with x_ij the input pixels that met tap (i, j), one row a pixel.
+    """
     N, OH, OW, F = dy.shape
     KH, KW = kernel_size
     xp = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
@@ -58,7 +67,7 @@ def pixel_sum_reference(dy):
 
 # The fast forms. Which kernel serves which shape is decided here, and nowhere else.
 
-def by_winograd(kernel_size, stride, padding) -> bool:
+def by_winograd(kernel_size, stride) -> bool:
     """3x3 filters of stride 1 go to Winograd's transform, with any number of channels; all others are gathered."""
     return tuple(kernel_size) == (3, 3) and stride == 1
 
@@ -69,7 +78,7 @@ def conv2d(x, w, bias=None, stride=1, padding=0):
     VL = lanes(x.dtype)
     w = padded_channels(w, 2 * VL)                                                      # (KH,KW,C,F'), F' whole panels
     bias = np.zeros(w.shape[3], x.dtype) if bias is None else padded_channels(bias, 2 * VL)
-    if by_winograd((KH, KW), stride, padding):
+    if by_winograd((KH, KW), stride):
         y = winograd(padded_channels(x, VL), padded_rows(w, VL), bias, padding)
     else:
         size = out_size(x.shape[1], KH, stride, padding), out_size(x.shape[2], KW, stride, padding)
@@ -81,7 +90,7 @@ def conv2d(x, w, bias=None, stride=1, padding=0):
 def conv2d_dx(dy, w, size, stride=1, padding=0):
     KH, KW, C, F = w.shape
     VL = lanes(dy.dtype)
-    if by_winograd((KH, KW), stride, padding):
+    if by_winograd((KH, KW), stride):
         turned = w[::-1, ::-1].swapaxes(2, 3)                                           # (3,3,F,C): the filter turned by 180 degrees
         return conv2d(dy, turned, padding=2 - padding)
     return direct_dx(dy, padded_rows(w, 2 * VL), size, stride, padding)[..., :C]
@@ -91,7 +100,7 @@ def conv2d_dx(dy, w, size, stride=1, padding=0):
 def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
     C, F, VL = x.shape[3], dy.shape[3], lanes(x.dtype)
     x, dy = padded_channels(x, 2 * VL), padded_channels(dy, 2 * VL)
-    if by_winograd(kernel_size, stride, padding):
+    if by_winograd(kernel_size, stride):
         dw = winograd_dw(x, dy, padding)
     else:
         dw = direct_dw(x, dy, kernel_size, stride, padding)
@@ -105,6 +114,7 @@ def padded_rows(w, multiple):
 
 @jit
 def pixel_sums(dy, sums):
+    """sums (N,F) = dy (N,P,F) summed over its pixels."""
     N, P, F = dy.shape
     for n in prange(N):                                                                 # owns sums[n]
         for f in range(F):

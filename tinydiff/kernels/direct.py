@@ -1,7 +1,7 @@
 """Convolution of any kernel size, stride and padding, straight from the definition: a matrix product whose rows are gathered.
 
 An output pixel is a sum over the filter's taps: y[pixel] = sum over taps of x[the input pixel that tap meets] w[tap]. The register tile takes
-TILE_ROWS output pixels at once; a table holds, for each of them and each tap, where its input pixel starts, or OUTSIDE. What is outside the
+ROWS output pixels at once; a table holds, for each of them and each tap, where its input pixel starts, or OUTSIDE. What is outside the
 picture is read from a row of zeros, so nothing is padded and nothing is copied (the idea of Dukhan 2019, arXiv:1907.02129).
 
 The input gradient is the same with the taps turned around: an input pixel was met by those taps for which (h + padding - i) divides by the
@@ -13,10 +13,9 @@ from numba import get_thread_id, prange
 
 from .buffers import empty, scratch
 from .jit import jit, readonly
-from .tile import TILE_VECTORS, tile_columns, tile_load, tile_step, tile_store
-from .vector import TILE_ROWS, choose, emitter, lanes
+from .tile import ROWS, TILE_VECTORS, tile_columns, tile_load, tile_step, tile_store
+from .vector import choose, emitter, lanes
 
-ROWS = min(TILE_ROWS, 8)                # each row has an address of its own: more of them would not fit the registers
 BLOCK_TILES = 8                         # tiles whose table is made at once
 OUTSIDE = -1
 OUTER_ROWS = 4                          # rows (channels) of the weight gradient's tile
@@ -48,7 +47,10 @@ def gathered_product(code, x, zeros, table, start, taps, w, w_start, C, bias, y,
 
 @jit
 def gather(x, w, bias, bias_step, y, h0, w0, spacing, grid_h, grid_w, stride, taps, space, tables, zeros):
-    """y[:, h0 + a spacing, w0 + b spacing] = bias + sum over taps (dh, dw) of x[:, a stride + dh, b stride + dw] w[tap], for a < grid_h, b < grid_w."""
+    """y[:, h0 + a spacing, w0 + b spacing] = bias + sum over taps (dh, dw) of x[:, a stride + dh, b stride + dw] w[tap].
+
+    a < grid_h and b < grid_w.
+    """
     N, H, W, C = x.shape
     _, OH, OW, F = y.shape
     panels, n_taps, _, NB = w.shape
@@ -124,7 +126,7 @@ def sum_slices(slices, total):
 
 # Calls from Python. F is a multiple of NB here, and C of OUTER_ROWS for the weight gradient.
 
-def panels(w, taps) -> np.ndarray:
+def weight_panels(w, taps) -> np.ndarray:
     """The filter's taps (KH,KW,C,F) -> (F/NB, taps, C, NB), as the tile reads them."""
     C, F = w.shape[2:]
     NB = tile_columns(lanes(w.dtype))
@@ -138,7 +140,7 @@ def run_gather(x, w, bias, y, taps, origin=(0, 0), spacing=1, stride=1):
     grid = [-(-(size - start) // spacing) for size, start in zip((OH, OW), origin)]
     steps = np.array([tap[1:] for tap in taps], np.int64).reshape(-1, 2)
     zeros = np.zeros(max(x.shape[3], F), x.dtype)
-    gather(readonly(x), readonly(panels(w, [tap[0] for tap in taps])), readonly(zeros if bias is None else bias),
+    gather(readonly(x), readonly(weight_panels(w, [tap[0] for tap in taps])), readonly(zeros if bias is None else bias),
            F if bias is not None and bias.ndim == 2 else 0, y, *origin, spacing, *grid, stride, readonly(steps),
            scratch("dustbin", tile_columns(lanes(x.dtype)), x.dtype),
            scratch("table", (len(taps) + 2) * ROWS * BLOCK_TILES, np.int64), readonly(zeros))
@@ -168,7 +170,7 @@ def direct_dw(x, dy, kernel_size, stride, padding) -> np.ndarray:
     """(N,H,W,C), (N,OH,OW,F) -> (KH,KW,C,F)."""
     (KH, KW), C, F = kernel_size, x.shape[3], dy.shape[3]
     taps = np.array([(i - padding, j - padding) for i in range(KH) for j in range(KW)], np.int64)
-    count = next((s for s in (16, 8, 4) if s * len(taps) * C * F <= 2 ** 19), 2)        # at most 2 MB of slices in float32
+    count = next((s for s in (16, 8, 4) if s * len(taps) * C * F <= 2 ** 19), 2)        # 2 MB of slices in float32, where that makes two
     slices, dw = empty((count, len(taps), C, F), x.dtype), empty((KH, KW, C, F), x.dtype)
     gather_weight_slices(readonly(x), readonly(dy), slices, tile_columns(lanes(x.dtype)), stride, readonly(taps), scratch("table", CHUNK, np.int64),
                          readonly(np.zeros(max(C, OUTER_ROWS), x.dtype)))

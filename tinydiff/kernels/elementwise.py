@@ -1,13 +1,10 @@
 """Elementwise kernels: formulas written once, in plain arithmetic, that serve on NumPy arrays and as vector code."""
-import numpy as np
 from numba import prange
 
 from .buffers import empty
-from .jit import jit, readonly
+from .jit import PIECE, jit, readonly
 from .registry import kernel
 from .vector import emitter, exp
-
-PIECE = 1 << 14                          # elements that a thread takes at once
 
 
 def silu_reference(x):

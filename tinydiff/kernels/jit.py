@@ -16,6 +16,7 @@ from numba.core import event
 
 # Products may be contracted to fma and sums reordered at compile time. `nnan` and `ninf` are left out: NaN and infinity must come out.
 FLAGS = {"contract", "reassoc", "nsz", "arcp", "afn"}
+PIECE = 1 << 14                          # elements that a thread takes at once, where a kernel goes over flat arrays
 OPTIONS = dict(fastmath=FLAGS, error_model="numpy", nogil=True)
 
 
@@ -24,7 +25,7 @@ def cache_folder() -> Path | None:
     sources = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         sources.update(path.read_bytes())
-    home = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    home = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(home) / "tinydiff") / f"kernels-{sources.hexdigest()[:16]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,10 +3,8 @@ import numpy as np
 from numba import prange
 
 from .buffers import empty
-from .jit import jit, readonly
+from .jit import PIECE, jit, readonly
 from .registry import kernel
-
-PIECE = 1 << 14                          # elements that a thread takes at once
 
 
 def add_reference(a, b):

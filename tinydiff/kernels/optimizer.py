@@ -6,11 +6,9 @@ cut into pieces of at most PIECE elements, and the threads are handed one table 
 import numpy as np
 from numba import prange
 
-from .jit import jit, readonly
+from .jit import PIECE, jit, readonly
 from .registry import kernel
 from .vector import emitter, sqrt
-
-PIECE = 1 << 14
 
 
 def address_table(groups) -> np.ndarray:
@@ -72,12 +70,15 @@ def adamw_pieces(numbers, table):
 
 @kernel(adamw_step_reference)
 def adamw_step(params, grads, ms, vs, emas, lr, beta1, beta2, eps, weight_decay, step, grad_scale, ema_decay):
+    if len({id(p) for p in params}) < len(params):
+        raise ValueError("adamw_step: a parameter is listed twice")
     groups = list(zip(params, grads, ms, vs, emas or [np.empty_like(p) for p in params], strict=True))
     for i, group in enumerate(groups):
         for array in group:
-            if array.shape != group[0].shape or array.dtype != group[0].dtype or not array.flags.c_contiguous:
-                raise ValueError(f"adamw_step: parameter {i} is {group[0].dtype} {group[0].shape}; its gradient, moments and average must be "
-                                 f"contiguous arrays of that kind, not {array.dtype} {array.shape} with strides {array.strides}")
+            if array.shape != group[0].shape or array.dtype != params[0].dtype or not array.flags.c_contiguous:
+                raise ValueError(f"adamw_step: parameter {i} has shape {group[0].shape}, and the first is {params[0].dtype}; each with its "
+                                 "gradient, moments and average must be contiguous arrays of that shape and dtype, not "
+                                 f"{array.dtype} {array.shape} with strides {array.strides}")
     numbers = np.array(constants(lr, beta1, beta2, eps, weight_decay, step, grad_scale, ema_decay), params[0].dtype)
     adamw_pieces(readonly(numbers), readonly(address_table(groups)))
 
@@ -119,7 +120,7 @@ def squared_pieces(sums, table):
 def squared_norm(grads):
     if not grads:
         return 0.0
-    grads = [np.ascontiguousarray(grad) for grad in grads]
+    grads = [np.ascontiguousarray(grad, grads[0].dtype) for grad in grads]
     table = address_table([(grad,) for grad in grads])
     sums = np.empty(len(table), grads[0].dtype)
     squared_pieces(sums, readonly(table))

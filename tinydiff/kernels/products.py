@@ -12,6 +12,8 @@ def matmul_reference(a, b):
 
 @kernel(matmul_reference)
 def matmul(a, b):
+    if a.ndim == 3 and len(a) == 0:
+        return np.zeros((0, a.shape[1], b.shape[2]), a.dtype)
     if a.ndim == 3:
         return np.stack([matmul(one, other) for one, other in zip(a, b)])
     (M, K), N = a.shape, b.shape[1]

@@ -17,6 +17,7 @@ KERNELS: dict[str, Kernel] = {}
 def kernel(reference: Callable) -> Callable:
     """Decorator: registers the decorated function under its own name as the fast form of `reference`."""
     def register(fast):
+        fast.__doc__ = reference.__doc__
         KERNELS[fast.__name__] = Kernel(fast, reference)
         return fast
     return register

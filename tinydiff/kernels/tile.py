@@ -9,6 +9,7 @@ processor can multiply. M is `TILE_ROWS`: as many as there are registers for.
 from .vector import TILE_ROWS, emitter, fma
 
 TILE_VECTORS = 2
+ROWS = min(TILE_ROWS, 8)                # of the tiles whose rows lie anywhere: more than 8 addresses would not fit the registers
 
 
 def tile_columns(lanes):
@@ -51,5 +52,4 @@ def make_tile_product(rows, accumulate):
     return tile_product
 
 
-tile_product = make_tile_product(min(TILE_ROWS, 8), accumulate=False)      # run-time strides: more than 8 row addresses would spill
-tile_product_add = make_tile_product(min(TILE_ROWS, 8), accumulate=True)
+tile_product, tile_product_add = make_tile_product(ROWS, accumulate=False), make_tile_product(ROWS, accumulate=True)

@@ -103,7 +103,7 @@ transform_gradient_edge = make_transform(output_adjoint, 4, source_edges=True)
 
 
 @emitter
-def product(code, v, v_start, T, u, u_start, m, m_start, C):
+def panel_product(code, v, v_start, T, u, u_start, m, m_start, C):
     """M[rows, NB] = V[rows, C] U[C, NB] on the panels above: V's channels come in chunks of one vector, T tiles apart."""
     v, u, m, NB = v + v_start, u + u_start, m + m_start, tile_columns(code.lanes)
 
@@ -119,7 +119,7 @@ WEIGHT_ROWS = 8 if TILE_ROWS == 12 else 4       # rows (channels) of the weight 
 
 
 @emitter
-def product_transposed(code, v, v_start, m, m_start, du, du_start, F, T):
+def panel_product_transposed(code, v, v_start, m, m_start, du, du_start, F, T):
     """dU[rows, NB] += V[T, rows]^T M[T, NB]."""
     v, m, du, NB, rows = v + v_start, m + m_start, du + du_start, tile_columns(code.lanes), min(code.lanes, WEIGHT_ROWS)
 
@@ -160,7 +160,7 @@ def forward(x, u, bias, bias_step, y, padding, T, VL, space, zeros):
         for p in range(36):
             for f in range(0, F, NB):
                 for slot in range(0, count, TILE_ROWS):
-                    product(V, p * v_panel + slot * VL, T, u, (p * F + f) * C, M, p * m_panel + f * T + slot * NB, C)
+                    panel_product(V, p * v_panel + slot * VL, T, u, (p * F + f) * C, M, p * m_panel + f * T + slot * NB, C)
         for slot in range(count):
             tile = first + slot
             n, h, w = tile // (rows * columns), tile // columns % rows * 4, tile % columns * 4
@@ -205,8 +205,8 @@ def weight_gradient_slices(x, dy, du, padding, T, VL, space, zeros):
             for p in range(36):
                 for f in range(0, F, NB):
                     for c in range(0, C, c_rows):
-                        product_transposed(V, p * v_panel + c // VL * T * VL + c % VL, M, p * m_panel + f * T,
-                                           du, ((s * 36 + p) * C + c) * F + f, F, count)
+                        panel_product_transposed(V, p * v_panel + c // VL * T * VL + c % VL, M, p * m_panel + f * T,
+                                                 du, ((s * 36 + p) * C + c) * F + f, F, count)
 
 
 @jit
@@ -258,7 +258,7 @@ def winograd_dw(x, dy, padding) -> np.ndarray:
     """(N,H,W,C), (N,OH,OW,F) -> (3,3,C,F)."""
     C, F, VL = x.shape[3], dy.shape[3], lanes(x.dtype)
     T = 16 if dy.shape[1] * dy.shape[2] > 64 else 32
-    slices = next((s for s in (16, 8, 4) if s * 36 * C * F <= 2 ** 21), 2)      # at most 8 MB of them in float32
+    slices = next((s for s in (16, 8, 4) if s * 36 * C * F <= 2 ** 21), 2)      # 8 MB of them in float32, where that makes two
     zeros = readonly(np.zeros(VL, x.dtype))
     du, dw = empty((slices, 36, C, F), x.dtype), empty((3, 3, C, F), x.dtype)
     space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinydiff import kernels
 from tinydiff.autograd import primitive
+from tinydiff.ops.checks import expect
 
 
 def unbroadcast(dy, shape):
@@ -147,6 +148,8 @@ def sigmoid(x):
 @primitive
 def silu(x):
     """x s, with s = 1 / (1 + e^-x) (Elfwing et al., 2017, arXiv 1702.03118). dx = dy s (1 + x (1 - s))."""
+    expect("silu", "x", x, "...")
+
     def backward(dy):
         return (kernels.silu_backward(dy, x),)
     return kernels.silu(x), backward

@@ -17,6 +17,8 @@ def group_norm(x, weight, bias, groups, eps=1e-5, act=None):
     expect("group_norm", "x", x, "N ... C")
     expect_int("group_norm", "groups", groups, 1)
     C = x.shape[-1]
+    if x.size == 0:
+        raise ValueError(f"group_norm: x {x.shape} is empty: it has no mean")
     if C % groups:
         raise ValueError(f"group_norm: {C} channels do not divide into {groups} groups (x {x.shape})")
     expect_shape("group_norm", "weight", weight, (C,), f"for x {x.shape}")
@@ -33,6 +35,7 @@ def group_norm(x, weight, bias, groups, eps=1e-5, act=None):
 @primitive
 def softmax(x, axis=-1):
     """y = e^x / sum(e^x) along axis. dx = y (dy - sum(dy y))."""
+    expect("softmax", "x", x, "...")
     axis = positive_axis("softmax", axis, x.shape)
     y = np.exp(x - x.max(axis=axis, keepdims=True))     # at most 1: nothing overflows
     y /= y.sum(axis=axis, keepdims=True)

@@ -21,14 +21,16 @@ class RunLog(NamedTuple):
     def history(self):
         """A row for each epoch that has ended: dict(epoch, loss, held_out_loss), the loss being the mean over the epoch's steps.
 
-        An epoch has ended once a later one has begun or its held-out loss is there; without held-out pictures the last one counts.
+        An epoch has ended once a later one has begun, its held-out loss is there, or, without held-out pictures, it has as many steps as the
+        first.
         """
         rows = []
         without_held_out = np.isnan(self.held_out_loss).all()
+        steps_per_epoch = (self.epoch == 1).sum()
         for epoch in np.unique(self.epoch):
             here = self.epoch == epoch
             held_out = self.held_out_loss[here][-1]
-            if epoch < self.epoch[-1] or without_held_out or not np.isnan(held_out):
+            if epoch < self.epoch[-1] or without_held_out and here.sum() == steps_per_epoch or not np.isnan(held_out):
                 rows.append({"epoch": int(epoch), "loss": float(self.loss[here].mean()),
                              "held_out_loss": None if np.isnan(held_out) else float(held_out)})
         return rows

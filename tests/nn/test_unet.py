@@ -1,0 +1,98 @@
+"""The U-Net: its size, its shapes, its time embedding, its errors. What it computes is in test_torch_parity.py."""
+import math
+
+import numpy as np
+import pytest
+
+from tests.nn.parity import CASES, LABELS, SMALL, draw, tinydiff_results
+from tinydiff import nn
+from tinydiff.nn.unet import time_embedding
+
+T2 = np.array([3.0, 500.0])
+
+
+def new(config, dtype=np.float32):
+    return nn.UNet(config, rng=np.random.default_rng(0), dtype=dtype)
+
+
+def test_the_reference_network_has_the_parameters_it_should():
+    model = new(nn.UNetConfig())
+    assert sum(p.size for p in model.parameters()) == 5_533_091
+    assert [stage.attention is not None for level in model.down for stage in level] == [False] * 4 + [True] * 4
+    assert [stage.attention is not None for level in model.up for stage in level] == [False] * 6 + [True] * 6
+    assert [stage.attention is not None for stage in model.middle] == [True, False]
+
+
+def test_a_new_network_says_zero_and_keeps_shape_and_dtype():
+    y = new(SMALL)(np.ones((2, 8, 8, 3)), T2)
+    assert y.shape == (2, 8, 8, 3) and y.dtype == np.float32 and not y.data.any()
+
+
+def test_pictures_of_another_size_that_divides_are_taken():
+    assert new(SMALL)(np.ones((1, 4, 10, 3)), T2[:1]).shape == (1, 4, 10, 3)
+
+
+def test_time_embedding():
+    t, i = 123.5, 5
+    emb = time_embedding(np.array([0.0, t]), 32)
+    assert emb.shape == (2, 32)
+    assert np.array_equal(emb[0], [1] * 16 + [0] * 16)
+    assert emb[1, i] == pytest.approx(math.cos(t * 10000 ** (-i / 16)), abs=1e-12)  # t < 1000, so the angle is right to 1e-13
+    assert emb[1, 16 + i] == pytest.approx(math.sin(t * 10000 ** (-i / 16)), abs=1e-12)
+
+
+def test_no_label_is_the_label_num_classes():
+    case = CASES["unet_labels"]
+    numbers = draw(case, 5)
+    plain = {key: array for key, array in numbers.items() if key != "in/y"}
+    with_none = tinydiff_results(case, plain)
+    with_index = tinydiff_results(case, plain | {"in/y": np.full(3, LABELS.num_classes)})
+    assert all(np.array_equal(with_none[name], with_index[name]) for name in with_index)
+    assert not np.array_equal(with_none["out"], tinydiff_results(case, numbers)["out"])
+
+
+def test_pictures_in_a_batch_do_not_mix():
+    numbers = draw(CASES["unet"], 6)
+    alone = {key: array[:1] if key.startswith("in/") or key == "dy" else array for key, array in numbers.items()}
+    both, one = tinydiff_results(CASES["unet"], numbers), tinydiff_results(CASES["unet"], alone)
+    for name in ("out", "grad/x"):
+        np.testing.assert_allclose(both[name][:1], one[name], rtol=1e-10, atol=1e-12)  # float64, entries of order 1
+
+
+@pytest.mark.parametrize("name", ["unet", "unet_labels"])
+def test_single_precision_agrees_with_double(name):
+    numbers = draw(CASES[name], 7)
+    single, double = (tinydiff_results(CASES[name], numbers, dtype) for dtype in (np.float32, np.float64))
+    for key, exact in double.items():
+        # About 40 layers in a row, forward and back, each rounding to 6e-8: 80 * 6e-8 = 5e-6, with the errors' growth through the norms 20 times that.
+        assert np.linalg.norm(single[key] - exact) <= 1e-4 * np.linalg.norm(exact), key
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(image_size=20), "image_size 20 does not divide by 8"),
+    (dict(channels=33), "channels is 33; it must be even"),
+    (dict(channel_mults=()), "at least one level"),
+    (dict(blocks_per_level=0), "one block in it"),
+])
+def test_configs_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        nn.UNetConfig(**changes)
+
+
+@pytest.mark.parametrize("x, t, y, message", [
+    ((2, 8, 8, 1), T2, None, r"x is \(2, 8, 8, 1\), expected \(N,H,W,3\) with H and W multiples of 2"),
+    ((2, 8, 7, 3), T2, None, "multiples of 2"),
+    ((8, 8, 3), T2, None, r"x is \(8, 8, 3\)"),
+    ((2, 8, 8, 3), 3.0, None, r"t is \(\), expected one time for each picture, \(2,\)"),
+    ((2, 8, 8, 3), T2, np.array([0, 1]), "made without num_classes"),
+])
+def test_inputs_that_do_not_fit(x, t, y, message):
+    with pytest.raises(ValueError, match=message):
+        new(SMALL)(np.zeros(x), t, y)
+
+
+def test_labels_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"y is \(3,\), expected one label for each picture, \(2,\)"):
+        new(LABELS)(np.zeros((2, 8, 8, 1)), T2, np.array([0, 1, 2]))
+    with pytest.raises(ValueError, match="0 to 3"):
+        new(LABELS)(np.zeros((2, 8, 8, 1)), T2, np.array([0, 4]))

@@ -1,0 +1,300 @@
+"""The loop: its rows and files, exact resume, Ctrl-C, divergence."""
+import csv
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+
+from tests.training.runs import RUN, network, pictures, trainer
+from tinydiff import diffusion
+from tinydiff.training import Trainer, TrainingDiverged, load_checkpoint
+from tinydiff.training.interrupt import hold_interrupt
+
+
+def state(run):
+    """Every number that training changes."""
+    return [*run.model.state_dict().values(), *run.ema.model.state_dict().values(), *run.optimizer.m, *run.optimizer.v,
+            np.array([run.global_step, run.optimizer.steps, run.ema.updates])]
+
+
+def same_bits(a, b):
+    return all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+def results(rows):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def log(out_dir):
+    with open(out_dir / "log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 3 epochs of 3 steps, never stopped, and what its callbacks were given."""
+    run = trainer(tmp_path_factory.mktemp("whole") / "deep" / "folder")
+    steps, epochs = [], []
+    run.fit(lambda run, row: steps.append(row), lambda run, row: epochs.append(row))
+    return run, steps, epochs
+
+
+def test_the_rows_of_a_run(whole):
+    run, steps, epochs = whole
+    assert (run.global_step, run.total_steps, run.steps_per_epoch, run.epoch) == (9, 9, 3, 3)
+    assert [(row["step"], row["epoch"]) for row in steps] == [(n, (n + 2) // 3) for n in range(1, 10)]
+    assert set(steps[0]) == {"step", "epoch", "loss", "grad_norm", "lr", "seconds", "images_per_second"}
+    assert steps[2]["images_per_second"] == pytest.approx(2 / steps[2]["seconds"])  # the short batch of an epoch of 4 + 4 + 2
+    assert [row["lr"] for row in steps] == sorted((row["lr"] for row in steps), reverse=True)  # 9 steps: too few to warm up
+    assert [row["epoch"] for row in epochs] == [1, 2, 3]
+    assert epochs[1]["loss"] == pytest.approx(sum(row["loss"] for row in steps[3:6]) / 3, rel=1e-14)
+    assert epochs[2]["held_out_loss"] == run.held_out_loss()
+
+
+def test_the_files_of_a_run(whole):
+    run, steps, epochs = whole
+    rows = log(run.out_dir)
+    assert list(rows[0]) == "step,epoch,loss,held_out_loss,grad_norm,lr,seconds".split(",")
+    assert [int(row["step"]) for row in rows] == list(range(1, 10))
+    assert [float(row["loss"]) for row in rows] == [row["loss"] for row in steps]
+    assert [row["held_out_loss"] for row in rows if row["held_out_loss"]] == [repr(row["held_out_loss"]) for row in epochs]
+    assert all(bool(row["held_out_loss"]) == (int(row["step"]) % 3 == 0) for row in rows)
+    config = json.loads((run.out_dir / "config.json").read_text())
+    assert config["train"]["lr"] == RUN.lr and config["unet"]["channels"] == 16 and config["data"]["shape"] == [4, 4, 3]
+    assert sorted(path.name for path in run.out_dir.iterdir()) == ["checkpoint.npz", "config.json", "log.csv"]
+
+
+def test_the_first_loss_is_what_the_formula_says(tmp_path):
+    """A new network says 0, so the first loss is the mean of weight * v^2."""
+    from tinydiff.training.batches import training_batch
+    run = trainer(tmp_path)
+    b = training_batch(run.train_images, None, RUN, 0, np.float32)
+    alpha, sigma = diffusion.cosine(1000).at(b.t)
+    snr = (alpha / sigma) ** 2
+    v = alpha[:, None, None, None] * b.eps - sigma[:, None, None, None] * b.x0
+    expected = np.mean(np.minimum(snr, 5) / (snr + 1) * np.mean(v**2, axis=(1, 2, 3)))
+    assert run.step() == pytest.approx(expected, rel=1e-5)  # float32
+
+
+@pytest.mark.parametrize("stop", [2, 3, 4])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_resumed_run_is_the_unbroken_run_bit_for_bit(stop, dropout, tmp_path):
+    def fit(run, until):
+        def interrupt(run, row):
+            if row["step"] == until:
+                raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            run.fit(interrupt)
+    config = dataclasses.replace(RUN, epochs=2)
+    unbroken = trainer(tmp_path / "unbroken", config, model=network(dropout=dropout))
+    unbroken.fit()
+    fit(trainer(tmp_path / "stopped", config, model=network(dropout=dropout)), stop)
+    resumed = Trainer.resume(pictures(), tmp_path / "stopped")
+    assert resumed.global_step == stop == len(resumed.history)
+    resumed.fit()
+    assert same_bits(state(unbroken), state(resumed))
+    assert results(unbroken.history) == results(resumed.history)
+    assert unbroken.epoch_rows() == resumed.epoch_rows()
+    assert [row["loss"] for row in log(tmp_path / "stopped")] == [row["loss"] for row in log(tmp_path / "unbroken")]
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only, by this host or by NUMBA_NUM_THREADS")
+def test_the_number_of_threads_changes_no_bit(tmp_path):
+    states, used = [], numba.get_num_threads()
+    try:
+        for threads in (1, 2):
+            numba.set_num_threads(threads)
+            model = network(image_size=16, channels=32, channel_mults=(1, 2), attention_resolutions=(8,))
+            run = trainer(tmp_path, image_set=pictures(size=16), model=model)
+            for _ in range(3):
+                run.step()
+            states.append(state(run))
+    finally:
+        numba.set_num_threads(used)
+    assert same_bits(*states)
+
+
+def test_steps_after_the_checkpoint_are_not_counted_twice(tmp_path):
+    run = trainer(tmp_path)
+
+    def die(run, row):
+        if row["step"] == 5:
+            raise MemoryError  # dies without saving; the last checkpoint is of step 3
+    with pytest.raises(MemoryError):
+        run.fit(die)
+    assert len(log(tmp_path)) == 5
+    resumed = Trainer.resume(pictures(), tmp_path)
+    assert resumed.global_step == 3 and len(resumed.history) == 3
+    resumed.fit()
+    assert [int(row["step"]) for row in log(tmp_path)] == list(range(1, 10))
+
+
+def test_a_run_resumes_without_its_log(tmp_path):
+    def stop(run, row):
+        if row["step"] == 4:
+            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path).fit(stop)
+    (tmp_path / "log.csv").unlink()
+    resumed, epochs = Trainer.resume(pictures(), tmp_path), []
+    resumed.fit(on_epoch=lambda run, row: epochs.append(row))
+    assert [row["epoch"] for row in epochs] == [2, 3] and [row["step"] for row in resumed.history] == [5, 6, 7, 8, 9]
+    assert epochs[0]["loss"] == pytest.approx((resumed.history[0]["loss"] + resumed.history[1]["loss"]) / 2, rel=1e-14)
+
+
+TWICE = """
+import signal, sys
+from tinydiff.training.interrupt import hold_interrupt
+try:
+    with hold_interrupt():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+finally:
+    print("got away")
+"""
+
+
+def test_ctrl_c_twice_ends_the_program_in_the_middle_of_a_step():
+    """Were KeyboardInterrupt raised there, a half-taken step would be saved over the good checkpoint."""
+    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True)
+    assert done.returncode != 0 and "got away" not in done.stdout and "Ctrl-C again stops at once" in done.stderr
+
+
+def test_a_finished_run_has_nothing_to_do(whole):
+    run, steps, epochs = whole
+    again = Trainer.resume(pictures(), run.out_dir)
+    again.fit(lambda *_: pytest.fail("a step was taken"))
+    assert same_bits(state(run), state(again)) and len(log(run.out_dir)) == 9
+
+
+def test_resuming_on_other_pictures_is_refused(whole):
+    with pytest.raises(ValueError, match="was started on other pictures"):
+        Trainer.resume(pictures(12), whole[0].out_dir)
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        Trainer.resume(pictures(), whole[0].out_dir / "nowhere")
+
+
+def test_ctrl_c_lets_the_step_finish(tmp_path, monkeypatch):
+    run = trainer(tmp_path)
+    optimizer_step = run.optimizer.step
+
+    def pressed_meanwhile(*args, **kwargs):
+        if run.global_step == 1:
+            signal.raise_signal(signal.SIGINT)
+        optimizer_step(*args, **kwargs)
+    monkeypatch.setattr(run.optimizer, "step", pressed_meanwhile)
+    with pytest.raises(KeyboardInterrupt):
+        run.fit()
+    saved = load_checkpoint(tmp_path / "checkpoint.npz")
+    assert saved.step == run.global_step == len(log(tmp_path)) == 2
+    assert same_bits(saved.model.state_dict().values(), run.model.state_dict().values())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_program_that_handles_ctrl_c_itself_is_left_to():
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda *_: seen.append(1))
+    try:
+        with hold_interrupt():
+            signal.raise_signal(signal.SIGINT)
+            assert seen == [1]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def poison(run):
+    run.model.conv_in.weight.writable()[0, 0, 0, 0] = np.nan
+
+
+def explode(run):
+    """A finite loss whose gradient is not: the error's square, 1e36, fits into float32, its gradient times a weight of 1e25 does not."""
+    for parameter, value in ((run.model.norm_out.weight, 0), (run.model.norm_out.bias, 0), (run.model.conv_out.weight, 1e25), (run.model.conv_out.bias, 1e18)):
+        parameter.writable()[...] = value
+
+
+@pytest.mark.parametrize("fault, message", [(poison, "loss nan, gradient norm nan"), (explode, r"loss \d\S*e\+3\d, gradient norm (nan|inf)")])
+def test_training_stops_at_the_first_number_that_is_not_finite(fault, message, tmp_path):
+    run = trainer(tmp_path)
+
+    def damage(run, row):
+        if row["step"] == 4:
+            fault(run)
+            run.before = state(run)
+    with np.errstate(all="ignore"), pytest.raises(TrainingDiverged, match=message) as caught:
+        run.fit(damage)
+    text = str(caught.value)
+    assert "at step 5 of 9" in text and "learning rate" in text and f"last good checkpoint is {tmp_path / 'checkpoint.npz'}" in text
+    assert f"the step before: {run.history[-1]['grad_norm']:.3g}" in text
+    assert same_bits(state(run), run.before) and len(log(tmp_path)) == 4
+    assert load_checkpoint(tmp_path / "checkpoint.npz").step == 3
+
+
+def test_diverging_at_once_names_no_checkpoint(tmp_path):
+    run = trainer(tmp_path)
+    poison(run)
+    with np.errstate(all="ignore"), pytest.raises(TrainingDiverged, match="No checkpoint was saved yet"):
+        run.step()
+
+
+def test_nothing_held_out(tmp_path):
+    run, rows = trainer(tmp_path, dataclasses.replace(RUN, held_out=0.0, epochs=1)), []
+    run.fit(on_epoch=lambda run, row: rows.append(row))
+    assert len(run.train_images) == 13 and np.isnan(run.held_out_loss()) and rows[0]["held_out_loss"] is None
+    assert not any(row["held_out_loss"] for row in log(tmp_path))
+
+
+def test_held_out_and_training_pictures_are_apart(whole):
+    run = whole[0]
+    both = {picture.tobytes() for picture in (*run.train_images, *run.held_out_images)}
+    assert len(run.train_images) == 10 and len(run.held_out_images) == 3 and both == {picture.tobytes() for picture in pictures().images}
+
+
+def test_the_denoiser_is_the_averaged_networks(whole):
+    run = whole[0]
+    x = np.random.default_rng(0).standard_normal((2, 4, 4, 3)).astype(np.float32)
+    average, raw = (diffusion.denoiser(model, run.schedule, "v")(x, 500.0) for model in (run.ema.model, run.model))
+    assert np.array_equal(run.denoiser()(x, 500.0), average) and not np.array_equal(average, raw)
+
+
+def test_a_network_with_classes_is_trained_on_labels(tmp_path):
+    labels = np.arange(13) % 2
+    run = trainer(tmp_path, image_set=pictures(labels=labels), model=network(num_classes=2))
+    for _ in range(4):  # what starts at zero holds the gradient back: from the labels for two steps
+        run.step()
+    moved = np.abs(run.model.labels.weight.data - network(num_classes=2).labels.weight.data).max(axis=1)
+    assert moved[0] > 0 and moved[1] > 0 and moved[2] == 0  # both labels were used, "no label" never
+    with pytest.raises(ValueError, match="needs pictures with labels"):
+        trainer(tmp_path, model=network(num_classes=2))
+    with pytest.raises(ValueError, match="needs pictures with labels below that"):
+        trainer(tmp_path, image_set=pictures(labels=labels), model=network(num_classes=1))
+
+
+def test_pictures_that_do_not_fit(tmp_path):
+    with pytest.raises(ValueError, match="1 picture to train on; at least 2"):
+        trainer(tmp_path, image_set=pictures(1))
+    with pytest.raises(ValueError, match=r"takes 1 channels, the pictures are \(13, 4, 4, 3\)"):
+        trainer(tmp_path, model=network(in_channels=1))
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(epochs=0), "epochs is 0; it must be at least 1"),
+    (dict(lr=0.0), "lr is 0.0; it must be above 0"),
+    (dict(held_out=1.0), "below 1"),
+    (dict(steps=2000), "at most T = 1000"),
+    (dict(target="w"), "target is 'w'; it must be one of eps, x0, v, flow"),
+    (dict(weight="none"), "simple, min_snr, None"),
+])
+def test_configs_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(RUN, **changes)
+
+
+def test_the_default_weight_follows_the_target():
+    weights = {target: dataclasses.replace(RUN, target=target).loss_weight for target in ("eps", "x0", "v", "flow")}
+    assert weights == {"eps": "simple", "x0": "min_snr", "v": "min_snr", "flow": "simple"}
+    assert dataclasses.replace(RUN, weight="simple").loss_weight == "simple"

@@ -1,0 +1,22 @@
+"""tinydiff: a diffusion model from scratch in NumPy, made to be read and to be fast.
+
+    import tinydiff as td
+
+    cats = td.data.drawn_cats(1000)                                          # pictures in
+    model = td.nn.UNet(td.nn.UNetConfig(), rng=np.random.default_rng(0))     # a network of our own autograd and kernels
+    trainer = td.training.Trainer(model, cats, td.training.TrainConfig(), "runs/cats")
+    trainer.fit()                                                            # it learns to remove noise
+    x_T = td.diffusion.initial_noise(trainer.schedule, (16, 64, 64, 3))
+    *_, last = td.diffusion.ddim(trainer.denoiser(), trainer.schedule, x_T, steps=50)
+    new_cats = td.data.to_uint8(last.x)                                      # new pictures out
+
+Read first: `autograd.py`, then `ops`, `nn/unet.py`, `diffusion`, `training/trainer.py`; `kernels` when you wonder why it is fast.
+"""
+from . import data, diffusion, kernels, nn, ops, report, training
+from .autograd import GraphError, Tensor, no_grad
+from .gradcheck import GradientError, gradcheck
+from .training import optim
+
+__version__ = "0.1.0"
+__all__ = ["GradientError", "GraphError", "Tensor", "data", "diffusion", "gradcheck", "kernels", "nn", "no_grad", "ops", "optim", "report",
+           "training"]

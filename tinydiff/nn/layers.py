@@ -1,0 +1,128 @@
+"""The small layers: each holds the weights of one op of `tinydiff.ops`, initialised, and calls it.
+
+Every layer with random weights takes `rng`, a `numpy.random.Generator`, and `dtype`. Weights are drawn in float64 and then
+converted, so a float32 network and a float64 network from the same seed are the same up to rounding.
+
+Weights and biases of Linear and Conv2d start uniform in +-1/sqrt(fan_in), fan_in being the number of inputs that one output
+sees: He et al. 2015 (arXiv 1502.01852, equation 10) with the slope sqrt(5) of a leaky ReLU, which is PyTorch's default and so
+what the published diffusion U-Nets started from. `zero=True` starts at zero instead (see `ResBlock`).
+"""
+import math
+
+import numpy as np
+
+from tinydiff import ops
+from tinydiff.autograd import Tensor
+from tinydiff.nn.module import Module
+
+
+def uniform_parameter(shape: tuple[int, ...], fan_in: int, zero: bool, rng: np.random.Generator, dtype) -> Tensor:
+    """A parameter uniform in +-1/sqrt(fan_in), or all zero."""
+    bound = 0.0 if zero else 1 / math.sqrt(fan_in)
+    return Tensor(rng.uniform(-bound, bound, shape).astype(dtype), requires_grad=True)
+
+
+class Linear(Module):
+    """y = x w + b over the last axis: (..., C) -> (..., F). weight (C,F), bias (F,)."""
+
+    def __init__(self, C: int, F: int, *, rng: np.random.Generator, dtype=np.float32):
+        self.weight = uniform_parameter((C, F), C, False, rng, dtype)
+        self.bias = uniform_parameter((F,), C, False, rng, dtype)
+
+    def __call__(self, x):
+        return ops.linear(x, self.weight, self.bias)
+
+    def _details(self):
+        return "{} -> {}".format(*self.weight.shape)
+
+
+class Conv2d(Module):
+    """Convolution with an odd square kernel, padded so that stride 1 keeps the size: (N,H,W,C) -> (N,H/stride,W/stride,F).
+
+    weight (K,K,C,F), bias (F,). With an even size and stride 2 the output has half the pixels a side.
+    """
+
+    def __init__(self, C: int, F: int, kernel_size: int = 3, stride: int = 1, *, zero: bool = False,
+                 rng: np.random.Generator, dtype=np.float32):
+        if kernel_size % 2 == 0:
+            raise ValueError(f"Conv2d: kernel_size is {kernel_size}; it must be odd, so that the padding can be the same on both sides")
+        fan_in = kernel_size * kernel_size * C
+        self.stride, self.padding = stride, kernel_size // 2
+        self.weight = uniform_parameter((kernel_size, kernel_size, C, F), fan_in, zero, rng, dtype)
+        self.bias = uniform_parameter((F,), fan_in, zero, rng, dtype)
+
+    def __call__(self, x, shift=None):
+        """`shift` (N,F), where given, is added to every pixel of picture n's output: it joins the bias, which costs nothing."""
+        bias = self.bias if shift is None else self.bias + shift  # (N,F) with a shift
+        return ops.conv2d(x, self.weight, bias, self.stride, self.padding)
+
+    def _details(self):
+        K, _, C, F = self.weight.shape
+        return f"{C} -> {F}, {K}x{K}" + (f", stride {self.stride}" if self.stride > 1 else "")
+
+
+class GroupNorm(Module):
+    """Each picture's groups of channels to mean 0 and variance 1, then weight x + bias, then `act` (None or "silu").
+
+    (N,...,C) -> the same. weight (C,) starts at one, bias (C,) at zero. Wu and He 2018 (arXiv 1803.08494, equations 1 to 3 and 7).
+    """
+
+    def __init__(self, C: int, groups: int, act: str | None = None, *, dtype=np.float32):
+        if C % groups:
+            raise ValueError(f"GroupNorm: {C} channels do not divide into {groups} groups")
+        self.groups, self.act = groups, act
+        self.weight = Tensor(np.ones(C, dtype), requires_grad=True)
+        self.bias = Tensor(np.zeros(C, dtype), requires_grad=True)
+
+    def __call__(self, x):
+        return ops.group_norm(x, self.weight, self.bias, self.groups, act=self.act)
+
+    def _details(self):
+        return f"{self.weight.size}, {self.groups} groups" + (f", {self.act}" if self.act else "")
+
+
+class Embedding(Module):
+    """A learned vector for each integer: ids (...,) of 0..n-1 -> (..., C). weight (n,C) starts standard normal."""
+
+    def __init__(self, n: int, C: int, *, rng: np.random.Generator, dtype=np.float32):
+        self.weight = Tensor(rng.standard_normal((n, C)).astype(dtype), requires_grad=True)
+
+    def __call__(self, ids):
+        return ops.embedding(self.weight, ids)
+
+    def _details(self):
+        return "{} x {}".format(*self.weight.shape)
+
+
+class Dropout(Module):
+    """In training each value is zeroed with probability p and the others divided by 1 - p; in evaluation nothing is changed.
+
+    Draws from the generator given to `Module.train(rng)`. Srivastava et al. 2014 (JMLR 15, section 10 for the scaling).
+    """
+
+    def __init__(self, p: float):
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p is {p}; it must be at least 0 and below 1")
+        self.p = p
+
+    def __call__(self, x):
+        if not self.training or self.p == 0:
+            return x
+        if self.rng is None:
+            raise ValueError("Dropout: no random generator; call model.train(rng) before each training step")
+        return ops.dropout(x, self.p, self.rng)
+
+    def _details(self):
+        return f"{self.p}"
+
+
+class Sequential(Module):
+    """One after the other: Modules, or plain functions of one Tensor such as `ops.silu`."""
+
+    def __init__(self, *layers):
+        self.layers = list(layers)
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x

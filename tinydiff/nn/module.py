@@ -1,0 +1,108 @@
+"""Module: a thing with parameters. It finds them, names them, saves and loads them; it computes nothing.
+
+A parameter is a `Tensor` with `requires_grad=True` kept as an attribute of a Module. An attribute may also be another Module, or a
+list of Modules (nested as you like), and a parameter's name is the path that leads to it: `down.0.1.block.conv1.weight` is
+`model.down[0][1].block.conv1.weight`.
+"""
+from collections.abc import Iterator
+
+import numpy as np
+
+from tinydiff.autograd import Tensor
+
+
+class Module:
+    """Base class of layers and networks. A subclass makes its parts in `__init__` and computes in `__call__`."""
+
+    training = True
+    rng = None
+
+    def children(self) -> Iterator[tuple[str, "Module"]]:
+        """(name, module) of the modules held directly, in the order in which they were made."""
+        for name, value in vars(self).items():
+            yield from _modules_in(name, value)
+
+    def modules(self) -> Iterator["Module"]:
+        """This module and all those below it."""
+        yield self
+        for _, child in self.children():
+            yield from child.modules()
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """(name, parameter) of every parameter, in the order in which they were made."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor) and value.requires_grad:
+                yield prefix + name, value
+            for child_name, child in _modules_in(name, value):
+                yield from child.named_parameters(f"{prefix}{child_name}.")
+
+    def parameters(self) -> list[Tensor]:
+        """All parameters, in the order of `named_parameters`."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """A copy of every parameter's values, by name."""
+        return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Takes every parameter's values from `state`, converted to the parameter's dtype.
+
+        Raises ValueError naming each entry that is missing, unexpected or of another shape; nothing is loaded then.
+        """
+        own = dict(self.named_parameters())
+        faults = [f"{name} is missing" for name in own if name not in state]
+        faults += [f"{name} is unexpected" for name in state if name not in own]
+        faults += [f"{name} is {np.shape(state[name])}, expected {p.shape}"
+                   for name, p in own.items() if name in state and np.shape(state[name]) != p.shape]
+        if faults:
+            raise ValueError(f"load_state_dict: the state does not fit this {type(self).__name__}: " + "; ".join(faults))
+        for name, parameter in own.items():
+            parameter.data = np.asarray(state[name], parameter.dtype)
+
+    def train(self, rng: np.random.Generator | None = None) -> "Module":
+        """Switches to training. `rng` is where every Dropout below draws from, until the next call of `train`.
+
+        Only a network with dropout needs it, and it needs a new one at each step, made from the step's number, so that a
+        resumed run drops what the unbroken run would have dropped: `model.train(np.random.default_rng([seed, DROPOUT, step]))`.
+        """
+        for module in self.modules():
+            module.training, module.rng = True, rng
+        return self
+
+    def eval(self) -> "Module":
+        """Switches to evaluation: nothing is dropped."""
+        for module in self.modules():
+            module.training, module.rng = False, None
+        return self
+
+    def zero_grad(self) -> None:
+        """Forgets every parameter's gradient."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def __repr__(self) -> str:
+        """The tree of modules, each with the number of its parameters."""
+        rows = list(_tree("", self, depth=0))
+        width = max(len(text) for text, _ in rows)
+        return "\n".join(f"{text:<{width}}  {count:>11,}" for text, count in rows)
+
+    def _details(self) -> str:
+        """What `repr` says of this module in brackets."""
+        return ""
+
+
+def _modules_in(name: str, value) -> Iterator[tuple[str, Module]]:
+    """The modules in an attribute: itself, or those of a list, numbered."""
+    if isinstance(value, Module):
+        yield name, value
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _modules_in(f"{name}.{i}", item)
+
+
+def _tree(name: str, module: Module, depth: int) -> Iterator[tuple[str, int]]:
+    label = f"{name}: " if name else ""
+    details = module._details()
+    yield "  " * depth + label + type(module).__name__ + (f"({details})" if details else ""), sum(p.size for p in module.parameters())
+    for child_name, child in module.children():
+        yield from _tree(child_name, child, depth + 1)

@@ -1,0 +1,184 @@
+"""The U-Net: from a noisy picture and its time t to a picture-shaped prediction (of the noise, of v, ... the network need not know).
+
+After Ronneberger et al. 2015 (arXiv 1505.04597) and, with residual blocks, attention and a time embedding, Ho, Jain and Abbeel 2020
+(arXiv 2006.11239, appendix B) and Nichol and Dhariwal 2021 (arXiv 2102.09672, appendix A), whose wiring this is:
+
+    conv_in ---------------------------------------------------------------> skip
+      down[0]  64 pixels    block  block            -- every output --->  skips
+      downsample                                    --------------->  skip
+      down[1]  32 pixels    block  block            ...
+      ...
+      middle    8 pixels    block, attention, block
+      ...
+      up[1]    32 pixels    block  block  block     each takes one skip from the pile, the newest first
+      upsample
+      up[0]    64 pixels    block  block  block
+    norm_out, conv_out
+"""
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinydiff import ops
+from tinydiff.autograd import Tensor
+from tinydiff.nn.blocks import Attention, ResBlock
+from tinydiff.nn.layers import Conv2d, Embedding, GroupNorm, Linear, Sequential
+from tinydiff.nn.module import Module
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The shape of a U-Net. The defaults are the project's reference network: 5,533,091 parameters.
+
+    image_size: pixels a side. out_channels: None for as many as in_channels. channels: at full resolution; level i has
+    channels * channel_mults[i], at image_size / 2^i pixels. attention_resolutions: pixels a side of the levels that have attention.
+    groups: of every GroupNorm. num_classes: of a network that is told what to draw; None for one that is not.
+    """
+    image_size: int = 64
+    in_channels: int = 3
+    out_channels: int | None = None
+    channels: int = 32
+    channel_mults: tuple[int, ...] = (1, 2, 3, 4)
+    blocks_per_level: int = 2
+    attention_resolutions: tuple[int, ...] = (16, 8)
+    heads: int = 4
+    groups: int = 8
+    dropout: float = 0.0
+    num_classes: int | None = None
+
+    def __post_init__(self):
+        for name in ("channel_mults", "attention_resolutions"):  # JSON gives lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.channel_mults or self.blocks_per_level < 1:
+            raise ValueError(f"UNetConfig: channel_mults is {self.channel_mults} and blocks_per_level {self.blocks_per_level}; "
+                             "a U-Net needs at least one level and one block in it")
+        if self.channels % 2:
+            raise ValueError(f"UNetConfig: channels is {self.channels}; it must be even: half of the time embedding is cosines, half sines")
+        if self.image_size % self.reduction:
+            raise ValueError(f"UNetConfig: image_size {self.image_size} does not divide by {self.reduction}, which "
+                             f"{len(self.channel_mults)} levels need; take a multiple of {self.reduction} or fewer channel_mults")
+
+    @property
+    def reduction(self) -> int:
+        """Pixels of the input, a side, that make one pixel of the lowest level."""
+        return 2 ** (len(self.channel_mults) - 1)
+
+
+def time_embedding(t, width: int) -> np.ndarray:
+    """cos(t f_i) for all i, then sin(t f_i), with f_i = 10000^(-i / (width/2)): t (N,) in 0..1000 -> (N,width) float64.
+
+    Slow waves tell early from late, fast ones neighbouring times apart. Vaswani et al. 2017 (arXiv 1706.03762, section 3.5), with the
+    cosines first, as Nichol and Dhariwal's code has them.
+    """
+    half = width // 2
+    frequencies = np.exp(-math.log(10000) * np.arange(half) / half)
+    angles = np.asarray(t, np.float64)[:, None] * frequencies  # (N,width/2)
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+
+
+class Stage(Module):
+    """A residual block and, at the resolutions that have it, attention: x (N,H,W,C), emb (N,E) -> (N,H,W,F)."""
+
+    def __init__(self, C: int, F: int, E: int, attend: bool, config: UNetConfig, *, rng: np.random.Generator, dtype):
+        self.block = ResBlock(C, F, E, config.groups, config.dropout, rng=rng, dtype=dtype)
+        self.attention = Attention(F, config.heads, config.groups, rng=rng, dtype=dtype) if attend else None
+
+    def __call__(self, x, emb):
+        h = self.block(x, emb)
+        return h if self.attention is None else self.attention(h)
+
+
+class UNet(Module):
+    """model(x, t, y=None): x (N,H,W,in_channels), t (N,) real in 0..1000, y (N,) labels -> Tensor (N,H,W,out_channels).
+
+    Arrays are converted to the network's dtype; Tensors are taken as they are. The label num_classes, like y=None, is "no label".
+    H and W need not be image_size, but must divide by 2^(levels-1): ValueError otherwise. A new network's output is zero.
+    """
+
+    def __init__(self, config: UNetConfig, *, rng: np.random.Generator, dtype=np.float32):
+        self.config, self.dtype = config, np.dtype(dtype)
+        new = dict(rng=rng, dtype=dtype)
+        widths = [config.channels * mult for mult in config.channel_mults]
+        attends = [config.image_size >> level in config.attention_resolutions for level in range(len(widths))]
+        E = 4 * config.channels
+
+        self.time_mlp = Sequential(Linear(config.channels, E, **new), ops.silu, Linear(E, E, **new))
+        self.labels = Embedding(config.num_classes + 1, E, **new) if config.num_classes is not None else None
+
+        self.conv_in = Conv2d(config.in_channels, widths[0], **new)
+        C, skips = widths[0], [widths[0]]  # channels now, and of every output on the pile
+        self.down, self.downsample = [], []
+        for level, F in enumerate(widths):
+            stages = []
+            for _ in range(config.blocks_per_level):
+                stages.append(Stage(C, F, E, attends[level], config, **new))
+                C = F
+                skips.append(C)
+            self.down.append(stages)
+            if level < len(widths) - 1:
+                self.downsample.append(Conv2d(C, C, stride=2, **new))
+                skips.append(C)
+
+        self.middle = [Stage(C, C, E, True, config, **new), Stage(C, C, E, False, config, **new)]
+
+        self.up, self.upsample = [None] * len(widths), [None] * (len(widths) - 1)
+        for level, F in reversed(list(enumerate(widths))):
+            stages = []
+            for _ in range(config.blocks_per_level + 1):
+                stages.append(Stage(C + skips.pop(), F, E, attends[level], config, **new))
+                C = F
+            self.up[level] = stages
+            if level > 0:
+                self.upsample[level - 1] = Conv2d(C, C, **new)
+
+        self.norm_out = GroupNorm(C, config.groups, act="silu", dtype=dtype)
+        self.conv_out = Conv2d(C, config.out_channels or config.in_channels, zero=True, **new)
+
+    def __call__(self, x, t, y=None) -> Tensor:
+        x = x if isinstance(x, Tensor) else Tensor(np.asarray(x, self.dtype))
+        self._check(x, t, y)
+        emb = self._embed(x.shape[0], t, y)  # (N,E)
+
+        h = self.conv_in(x)  # (N,H,W,channels)
+        skips = [h]
+        for level, stages in enumerate(self.down):
+            for stage in stages:
+                h = stage(h, emb)  # (N,H/2^level,W/2^level,channels * mult)
+                skips.append(h)
+            if level < len(self.downsample):
+                h = self.downsample[level](h)  # half the pixels a side
+                skips.append(h)
+
+        for stage in self.middle:
+            h = stage(h, emb)
+
+        for level in reversed(range(len(self.up))):
+            for stage in self.up[level]:
+                h = stage(ops.concat([h, skips.pop()], axis=-1), emb)
+            if level > 0:
+                h = self.upsample[level - 1](ops.upsample_nearest(h))  # twice the pixels a side
+
+        return self.conv_out(self.norm_out(h))  # (N,H,W,out_channels)
+
+    def _embed(self, N: int, t, y):
+        """What every block is told: SiLU(MLP(time) + label), (N,E). Each block's own Linear follows the SiLU, so it is done once, here."""
+        emb = self.time_mlp(time_embedding(t, self.config.channels).astype(self.dtype))
+        if self.labels is not None:
+            emb = emb + self.labels(np.full(N, self.config.num_classes) if y is None else y)
+        return ops.silu(emb)
+
+    def _check(self, x, t, y):
+        r, C = self.config.reduction, self.config.in_channels
+        if x.ndim != 4 or x.shape[3] != C or x.shape[1] % r or x.shape[2] % r:
+            raise ValueError(f"UNet: x is {x.shape}, expected (N,H,W,{C}) with H and W multiples of {r}")
+        if np.shape(t) != x.shape[:1]:
+            raise ValueError(f"UNet: t is {np.shape(t)}, expected one time for each picture, {x.shape[:1]} (x {x.shape})")
+        if y is not None and self.labels is None:
+            raise ValueError("UNet: labels y were given to a network made without num_classes")
+        if y is not None and np.shape(y) != x.shape[:1]:
+            raise ValueError(f"UNet: y is {np.shape(y)}, expected one label for each picture, {x.shape[:1]} (x {x.shape})")
+
+    def _details(self):
+        c = self.config
+        return f"{c.image_size}x{c.image_size}x{c.in_channels}"

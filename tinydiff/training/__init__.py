@@ -1,0 +1,15 @@
+"""Training: from pictures and a network to a network that can draw.
+
+    optim.py       AdamW, clipping, the learning rate over a run, the running average of the weights
+    streams.py     what each random draw is keyed by
+    batches.py     what a step is computed from
+    config.py      TrainConfig: what a run is asked to do
+    trainer.py     the loop
+    checkpoint.py  a run on disk, to go on from; log.py its log; interrupt.py Ctrl-C
+"""
+from tinydiff.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tinydiff.training.config import TrainConfig
+from tinydiff.training.optim import EMA
+from tinydiff.training.trainer import Trainer, TrainingDiverged
+
+__all__ = ["Checkpoint", "EMA", "TrainConfig", "Trainer", "TrainingDiverged", "load_checkpoint", "save_checkpoint"]

@@ -1,0 +1,62 @@
+"""Which pictures are trained on, in what order, at what times and with what noise: everything random about a step, by its number alone."""
+from typing import NamedTuple
+
+import numpy as np
+
+from tinydiff.data import to_model
+from tinydiff.diffusion import stratified_times
+from tinydiff.training.streams import FLIP, HELD_OUT, NOISE, ORDER, TIME
+
+
+class Batch(NamedTuple):
+    """What one step, or one stretch of the held-out loss, is computed from: x0 and eps (N,H,W,C), t (N,), y (N,) or None."""
+    x0: np.ndarray
+    t: np.ndarray
+    eps: np.ndarray
+    y: np.ndarray | None
+
+
+def split(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """0 .. n-1 in two parts, by lot: to train on, in ascending order, and to hold out, in the order drawn.
+
+    Held out are held_out * n, rounded, but at least 1 where held_out is above 0; to train on, at least 1.
+    """
+    count = min(max(1, round(held_out * n)), n - 1) if held_out > 0 else 0
+    held = np.random.default_rng([seed, HELD_OUT]).permutation(n)[:count]
+    return np.setdiff1d(np.arange(n), held), held
+
+
+def batch_indices(n: int, batch: int, seed: int, step: int) -> np.ndarray:
+    """Which of n pictures step `step` (from 0) takes. An epoch takes each once, in an order of its own; its last batch may be shorter."""
+    epoch, k = divmod(step, steps_per_epoch(n, batch))
+    order = np.random.default_rng([seed, ORDER, epoch]).permutation(n)
+    return order[k * batch:(k + 1) * batch]
+
+
+def steps_per_epoch(n: int, batch: int) -> int:
+    """Batches that hold each of n pictures once."""
+    return -(-n // batch)
+
+
+def training_batch(images: np.ndarray, labels: np.ndarray | None, config, step: int, dtype) -> Batch:
+    """The batch of step `step` (from 0) out of images (N,H,W,C) uint8, mirrored and with times and noise, in dtype."""
+    seed = config.seed
+    chosen = batch_indices(len(images), config.batch, seed, step)
+    x0 = to_model(images[chosen]).astype(dtype, copy=False)
+    eps = np.empty_like(x0)
+    for i in range(len(x0)):
+        if config.flip and np.random.default_rng([seed, FLIP, step, i]).random() < 0.5:
+            x0[i] = x0[i, :, ::-1].copy()
+        eps[i] = np.random.default_rng([seed, NOISE, step, i]).standard_normal(x0.shape[1:], np.float32)
+    t = stratified_times(len(x0), config.T, np.random.default_rng([seed, TIME, step]).random())
+    return Batch(x0, t, eps, None if labels is None else labels[chosen])
+
+
+def held_out_batches(images: np.ndarray, labels: np.ndarray | None, config, dtype):
+    """All held-out pictures in batches, each picture always with the same time and noise, so that epochs compare."""
+    times = stratified_times(len(images), config.T, 0.5 / len(images))
+    for start in range(0, len(images), config.batch):
+        rows = slice(start, start + config.batch)
+        x0 = to_model(images[rows]).astype(dtype, copy=False)
+        eps = [np.random.default_rng([config.seed, HELD_OUT, start + i]).standard_normal(x0.shape[1:], np.float32) for i in range(len(x0))]
+        yield Batch(x0, times[rows], np.array(eps, dtype), None if labels is None else labels[rows])

@@ -1,0 +1,68 @@
+"""TrainConfig: what a training run is asked to do."""
+from dataclasses import dataclass
+
+from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. The defaults draw recognisable cat faces after 20 epochs of 1,000 photographs of 64 x 64.
+
+    epochs      times that every training picture is seen
+    batch       pictures in a step
+    lr          the highest learning rate, reached after the warm-up
+    betas       AdamW's, for the gradient's mean and its square
+    weight_decay  AdamW's
+    warmup      steps in which the learning rate climbs, but at most a tenth of the run
+    clip        the longest gradient (as one vector over all parameters) that is taken as it is
+    ema_max, ema_power  the running average of the weights, see `optim.EMA`
+    flip        mirror half of the pictures, each time drawn anew
+    schedule    a name in diffusion.SCHEDULES; T its length
+    target      what the network predicts: one of diffusion.TARGETS
+    weight      of the loss at each t: "simple", "min_snr", or None for min_snr with v and x0, simple otherwise
+    held_out    the part of the pictures, 0 to below 1, that is never trained on
+    seed        of every random number
+    sampler, steps  how pictures are drawn with the result: a name in diffusion.SAMPLERS, and its number of steps
+
+    Raises ValueError for a value that cannot be.
+    """
+    epochs: int = 20
+    batch: int = 8
+    lr: float = 6e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    warmup: int = 200
+    clip: float = 1.0
+    ema_max: float = 0.999
+    ema_power: float = 2 / 3
+    flip: bool = True
+    schedule: str = "cosine"
+    T: int = 1000
+    target: str = "v"
+    weight: str | None = None
+    held_out: float = 0.1
+    seed: int = 0
+    sampler: str = "ddim"
+    steps: int = 50
+
+    def __post_init__(self):
+        object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives a list
+        for name in ("epochs", "batch", "T", "steps"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("lr", "clip"):
+            self._require(name, getattr(self, name) > 0, "above 0")
+        for name in ("warmup", "weight_decay", "seed"):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        self._require("held_out", 0 <= self.held_out < 1, "at least 0 and below 1")
+        self._require("steps", self.steps <= self.T, f"at most T = {self.T}")
+        for name, names in (("schedule", SCHEDULES), ("target", TARGETS), ("sampler", SAMPLERS), ("weight", ("simple", "min_snr", None))):
+            self._require(name, getattr(self, name) in names, "one of " + ", ".join(map(str, names)))
+
+    def _require(self, name, holds, what):
+        if not holds:
+            raise ValueError(f"TrainConfig: {name} is {getattr(self, name)!r}; it must be {what}")
+
+    @property
+    def loss_weight(self) -> str:
+        """`weight`, or what it stands for where it is None."""
+        return self.weight or ("min_snr" if self.target in ("v", "x0") else "simple")

@@ -1,0 +1,30 @@
+"""Ctrl-C at a moment that suits."""
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+
+
+@contextmanager
+def hold_interrupt():
+    """A Ctrl-C inside the block raises KeyboardInterrupt when the block is done, so that no step is left half taken.
+
+    A second one ends the program XX
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    pressed = []
+
+    def note(number, frame):
+        pressed.append(number)
+        print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt

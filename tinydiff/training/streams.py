@@ -1,0 +1,13 @@
+"""The streams of random numbers: what each draw is for.
+
+A draw is made by `np.random.default_rng([seed, STREAM, step, i])`, i the picture's index in the batch. So every number of a training run
+is known from the seed and from where in the run it is used; nothing about randomness has to be saved, and a resumed run draws what the
+unbroken run would have drawn. (Stream 6 belongs to the samplers.)
+"""
+INIT = 0        # the network's first weights: [seed, INIT]
+ORDER = 1       # the order of the pictures: [seed, ORDER, epoch]
+TIME = 2        # the times t of a batch: [seed, TIME, step]
+NOISE = 3       # the noise eps of a picture: [seed, NOISE, step, i]
+FLIP = 4        # whether a picture is mirrored: [seed, FLIP, step, i]
+DROPOUT = 5     # what Dropout drops: [seed, DROPOUT, step]
+HELD_OUT = 7    # which pictures are held out: [seed, HELD_OUT]; and their noise: [seed, HELD_OUT, i]

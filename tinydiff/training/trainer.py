@@ -1,0 +1,196 @@
+"""The training loop: a picture, noise, the network's guess, a step towards a better one; and all that a long run needs around it."""
+import itertools
+import json
+import math
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from tinydiff import diffusion
+from tinydiff.autograd import no_grad
+from tinydiff.training.batches import held_out_batches, split, steps_per_epoch, training_batch
+from tinydiff.training.checkpoint import Checkpoint, load_checkpoint, run_config, save_checkpoint
+from tinydiff.training.config import TrainConfig
+from tinydiff.training.interrupt import hold_interrupt
+from tinydiff.training.log import append_row, read_log, write_log
+from tinydiff.training.optim import EMA, AdamW, grad_norm, warmup_cosine
+from tinydiff.training.streams import DROPOUT
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or the gradient is not finite. The weights are still those of the step before."""
+
+
+class Trainer:
+    """Trains `model`, a UNet, on the pictures of `image_set`, an ImageSet, as `config` says. Files go to the folder `out_dir`.
+
+    .model .ema .optimizer      the network, its running average (draw pictures with `.ema.model`), AdamW
+    .train_images .held_out_images   (N,H,W,C) uint8
+    .global_step .total_steps .steps_per_epoch   steps taken, in the whole run, in an epoch (the last batch of an epoch may be shorter)
+    .epoch                      the epoch, from 1, of the step taken last; 0 before the first
+    .history                    a dict for each step: step, epoch, loss, held_out_loss (None but at the end of an epoch), grad_norm, lr, seconds
+
+    A network made with num_classes is trained on the pictures' labels. Raises ValueError where model and pictures don't fit.
+    """
+
+    def __init__(self, model, image_set, config: TrainConfig, out_dir):
+        images, labels = image_set.images, image_set.labels
+        if len(images) < 2:
+            raise ValueError(f"Trainer: {len(images)} picture to train on; at least 2 are needed")
+        if images.shape[3] != model.config.in_channels:
+            raise ValueError(f"Trainer: the network takes {model.config.in_channels} channels, the pictures are {images.shape}")
+        if model.config.num_classes is not None and (labels is None or labels.max() >= model.config.num_classes):
+            raise ValueError(f"Trainer: a network with num_classes={model.config.num_classes} needs pictures with labels below that")
+        self.model, self.config, self.out_dir = model, config, Path(out_dir)
+        self.data = {"images": len(images), "shape": list(images.shape[1:]), "crc32": zlib.crc32(np.ascontiguousarray(images))}
+
+        train, held_out = split(len(images), config.held_out, config.seed)
+        self.train_images, self.held_out_images = images[train], images[held_out]
+        conditional = model.config.num_classes is not None
+        self._train_labels, self._held_out_labels = (labels[train], labels[held_out]) if conditional else (None, None)
+
+        self.schedule = diffusion.SCHEDULES[config.schedule](config.T)
+        self.optimizer = AdamW(model.parameters(), config.lr, config.betas, weight_decay=config.weight_decay)
+        self.ema = EMA(model, config.ema_max, config.ema_power)
+        self.steps_per_epoch = steps_per_epoch(len(train), config.batch)
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.global_step = 0
+        self.history: list[dict] = []
+
+    @classmethod
+    def resume(cls, image_set, out_dir) -> "Trainer":
+        """The trainer of the run in `out_dir`, as it was at its last checkpoint; what follows is the same, bit for bit, as without a stop.
+
+        Raises FileNotFoundError without a checkpoint, ValueError where image_set is not what the run was started with.
+        """
+        out_dir = Path(out_dir)
+        saved: Checkpoint = load_checkpoint(out_dir / "checkpoint.npz")
+        trainer = cls(saved.model, image_set, saved.config, out_dir)
+        if trainer.data != saved.data:
+            raise ValueError(f"Trainer.resume: the run in {out_dir} was started on other pictures ({saved.data}) than these ({trainer.data})")
+        for i, (name, _) in enumerate(saved.model.named_parameters()):
+            trainer.optimizer.m[i], trainer.optimizer.v[i] = saved.adam_m[name], saved.adam_v[name]
+        trainer.optimizer.steps = trainer.global_step = saved.step
+        trainer.ema = saved.ema
+        trainer.history = read_log(out_dir / "log.csv", saved.step)
+        return trainer
+
+    @property
+    def epoch(self) -> int:
+        return -(-self.global_step // self.steps_per_epoch)
+
+    def step(self) -> float:
+        """One optimizer step: returns its loss, the mean over the batch. Raises TrainingDiverged, with no weight changed, if it is not finite."""
+        start, number, config = time.perf_counter(), self.global_step, self.config
+        batch = training_batch(self.train_images, self._train_labels, config, number, self.model.dtype)
+        lr = config.lr * warmup_cosine(number, self.total_steps, config.warmup)
+
+        self.model.train(np.random.default_rng([config.seed, DROPOUT, number])).zero_grad()
+        loss = self._loss(self.model, batch)
+        value, norm = float(loss.data), math.nan
+        if math.isfinite(value):
+            loss.backward()
+            norm = grad_norm(self.optimizer.params)
+        if not math.isfinite(norm):
+            raise TrainingDiverged(self._diagnosis(value, norm, lr))
+        self.optimizer.lr = lr
+        self.optimizer.step(grad_scale=config.clip / max(norm, config.clip), ema=self.ema)
+
+        self.global_step += 1
+        self.history.append({"step": self.global_step, "epoch": self.epoch, "loss": value, "held_out_loss": None, "grad_norm": norm, "lr": lr,
+                             "seconds": round(time.perf_counter() - start, 4)})
+        return value
+
+    def fit(self, on_step=None, on_epoch=None) -> None:
+        """Trains to the end of the run, from wherever it is.
+
+        on_step(trainer, row) follows each step, row as in `history` with images_per_second instead of held_out_loss;
+        on_epoch(trainer, row) each epoch, row: epoch, loss (the mean over its steps), held_out_loss.
+        Writes config.json, log.csv (a row a step) and, after each epoch, checkpoint.npz.
+        Ctrl-C (KeyboardInterrupt) lets the step finish, saves a checkpoint and is raised on.
+        """
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        (self.out_dir / "config.json").write_text(json.dumps(run_config(self), indent=2) + "\n", encoding="utf-8")
+        write_log(self._log_path, self.history)
+        try:
+            while self.global_step < self.total_steps:
+                with hold_interrupt():
+                    self._logged_step()
+                row = dict(self.history[-1])
+                row["images_per_second"] = self._batch_size(row["step"]) / row["seconds"]
+                del row["held_out_loss"]
+                if on_step:
+                    on_step(self, row)
+                if on_epoch and self._epoch_done:
+                    on_epoch(self, self.epoch_rows()[-1])
+        except KeyboardInterrupt:
+            if self.global_step:
+                with hold_interrupt():
+                    save_checkpoint(self.checkpoint_path, self)
+            raise
+
+    def held_out_loss(self) -> float:
+        """The loss of the averaged network on the held-out pictures, weighted as in training; NaN where none are held out.
+
+        Each picture always has the same time and noise, so that only the network changes from one epoch to the next.
+        """
+        if not len(self.held_out_images):
+            return math.nan
+        total = 0.0
+        with no_grad():
+            for batch in held_out_batches(self.held_out_images, self._held_out_labels, self.config, self.model.dtype):
+                total += float(self._loss(self.ema.model, batch).data) * len(batch.x0)
+        return total / len(self.held_out_images)
+
+    def epoch_rows(self) -> list[dict]:
+        """A dict for each finished epoch in the history: epoch, loss (the mean over its steps), held_out_loss (None where none are held out)."""
+        rows = []
+        for epoch, group in itertools.groupby(self.history, key=lambda row: row["epoch"]):
+            steps = list(group)
+            if steps[-1]["step"] % self.steps_per_epoch == 0:
+                loss = float(np.mean([row["loss"] for row in steps]))
+                rows.append({"epoch": epoch, "loss": loss, "held_out_loss": steps[-1]["held_out_loss"]})
+        return rows
+
+    def denoiser(self):
+        """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`."""
+        return diffusion.denoiser(self.ema.model, self.schedule, self.config.target)
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.out_dir / "checkpoint.npz"
+
+    @property
+    def _log_path(self):
+        return self.out_dir / "log.csv"
+
+    @property
+    def _epoch_done(self):
+        return self.global_step % self.steps_per_epoch == 0
+
+    def _logged_step(self):
+        """A step with all that must be on disk after it, so that what is there is always of one moment."""
+        self.step()
+        if self._epoch_done and len(self.held_out_images):
+            self.history[-1]["held_out_loss"] = self.held_out_loss()
+        append_row(self._log_path, self.history[-1])
+        if self._epoch_done:
+            save_checkpoint(self.checkpoint_path, self)
+
+    def _loss(self, model, batch):
+        return diffusion.loss(model, self.schedule, self.config.target, batch.x0, batch.t, batch.eps, batch.y, self.config.loss_weight)
+
+    def _batch_size(self, step):
+        """Pictures in the batch of step `step`, from 1."""
+        first = (step - 1) % self.steps_per_epoch * self.config.batch
+        return min(self.config.batch, len(self.train_images) - first)
+
+    def _diagnosis(self, loss, norm, lr):
+        step = self.global_step + 1
+        before = f"{self.history[-1]['grad_norm']:.3g}" if self.history else "unknown, this is the first step"
+        kept = f"The last good checkpoint is {self.checkpoint_path}." if self.checkpoint_path.exists() else "No checkpoint was saved yet."
+        return (f"training diverged at step {step} of {self.total_steps}: loss {loss:.4g}, gradient norm {norm:.4g} (the step before: {before}), "
+                f"learning rate {lr:.3g}. No weight was changed by this step. Try a lower learning rate ({self.config.lr / 3:.2g}) or a longer "
+                f"warm-up, and check that the pictures are what you think they are. {kept}")
