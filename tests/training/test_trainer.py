@@ -128,6 +128,8 @@ def test_steps_after_the_checkpoint_are_not_counted_twice(tmp_path):
     with pytest.raises(MemoryError):
         run.fit(die)
     assert len(log(tmp_path)) == 5
+    with open(tmp_path / "log.csv", "a") as file:
+        file.write("6,2,0.1")  # and in the middle of a row
     resumed = Trainer.resume(pictures(), tmp_path)
     assert resumed.global_step == 3 and len(resumed.history) == 3
     resumed.fit()

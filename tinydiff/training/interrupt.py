@@ -9,7 +9,8 @@ from contextlib import contextmanager
 def hold_interrupt():
     """A Ctrl-C inside the block raises KeyboardInterrupt when the block is done, so that no step is left half taken.
 
-    A second one ends the program XX
+    A second one ends the program there and then: nothing can be saved from the middle of a step, and the last checkpoint stays as it is.
+    Does nothing in other threads, which Ctrl-C doesn't reach, or where the program handles Ctrl-C in its own way.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield

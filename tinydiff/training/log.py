@@ -32,9 +32,9 @@ def read_log(path: Path, last_step: int) -> list[dict]:
     with open(path, newline="", encoding="utf-8") as file:
         try:
             for raw in csv.DictReader(file):
-                if len(rows) == last_step:
-                    break
                 rows.append({name: _value(name, raw[name]) for name in FIELDS})
+                if rows[-1]["step"] >= last_step:
+                    break
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a training log ({error!r}); move it away to resume without the history") from None
     return rows
