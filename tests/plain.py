@@ -24,7 +24,7 @@ def padded(x, padding):
 
 def conv2d(x, w, bias=None, stride=1, padding=0):
     x, w, bias = f64(x, w, bias)
-    (N, H, W, C), (KH, KW, _, F) = x.shape, w.shape
+    (N, H, W, _), (KH, KW, _, F) = x.shape, w.shape
     y = np.zeros((N, (H + 2 * padding - KH) // stride + 1, (W + 2 * padding - KW) // stride + 1, F))
     x = padded(x, padding)
     for i, j, window in windows(x, (KH, KW), stride, padding):

@@ -351,7 +351,7 @@ def test_backward_frees_as_it_goes(own_primitive):
         refs.append(ref)
         return x * 1.0, backward
     refs, gradients, most = [], [], []
-    x = y = leaf(1.0, 1.0, 1.0)
+    y = leaf(1.0, 1.0, 1.0)
     for _ in range(6):
         y = step(y)
     y.backward(np.ones(3))

@@ -100,7 +100,8 @@ def work_of_a_network(dtype):
     return list(flat([
         kernels.conv2d(x, w, padding=1), kernels.conv2d_dx(dy, w, (20, 22), padding=1), kernels.conv2d_dw(x, dy, (3, 3), padding=1),
         kernels.conv2d(x, w2, None, 2, 1), kernels.conv2d_dx(dy2, w2, (20, 22), 2, 1), kernels.conv2d_dw(x, dy2, (3, 3), 2, 1),
-        kernels.pixel_sum(x), kernels.matmul(array(50, 30), array(30, 20)), normed, kernels.group_norm_backward(x, x, scale, shift, *normed[1:], "silu"),
+        kernels.pixel_sum(x), kernels.matmul(array(50, 30), array(30, 20)), normed,
+        kernels.group_norm_backward(x, x, scale, shift, *normed[1:], "silu"),
         attended, kernels.attention_backward(q[3], *q[:3], *attended), kernels.silu(x), kernels.silu_backward(x, x), kernels.add(x, x),
         kernels.concat_channels([x, dy]), kernels.split_channels(x, [4, 20]), parameters, kernels.squared_norm([x, w])]))
 
@@ -146,5 +147,6 @@ def test_an_edit_changes_the_cache_folder_and_a_locked_one_is_no_obstacle(tmp_pa
         assert run.returncode == 0, run.stderr
         assert line in run.stderr
     assert "None" in run.stdout
-    again = subprocess.run([sys.executable, "-c", code], env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}, capture_output=True, text=True)
+    environment["NUMBA_CACHE_DIR"] = str(tmp_path / "cache")
+    again = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert "compiling" not in again.stderr and "kernels-" in again.stdout

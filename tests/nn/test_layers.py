@@ -17,7 +17,7 @@ def rng(seed=0):
 def test_weights_and_biases_start_uniform_in_one_over_root_fan_in(layer, fan_in):
     bound = 1 / np.sqrt(fan_in)
     for values in (layer.weight.data, layer.bias.data):
-        # Float32 rounding may reach the bound itself. The standard error of the mean is bound / sqrt(3 n), that of the variance bound^2 sqrt(4 / 45 n).
+        # Float32 rounding may reach the bound itself. The standard error of the mean is bound / sqrt(3 n), of the variance bound^2 sqrt(4 / 45 n).
         n = values.size
         assert np.abs(values).max() <= bound * (1 + 1e-7)
         assert abs(values.mean()) < 5 * bound / np.sqrt(3 * n)

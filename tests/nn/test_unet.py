@@ -64,7 +64,7 @@ def test_single_precision_agrees_with_double(name):
     numbers = draw(CASES[name], 7)
     single, double = (tinydiff_results(CASES[name], numbers, dtype) for dtype in (np.float32, np.float64))
     for key, exact in double.items():
-        # About 40 layers in a row, forward and back, each rounding to 6e-8: 80 * 6e-8 = 5e-6, with the errors' growth through the norms 20 times that.
+        # About 40 layers in a row, forward and back, each rounding to 6e-8: 80 * 6e-8 = 5e-6, with their growth through the norms 20 times that.
         assert np.linalg.norm(single[key] - exact) <= 1e-4 * np.linalg.norm(exact), key
 
 

@@ -73,7 +73,7 @@ STORED = [[0.045102144, -0.107609526, 0.565519513], [-0.301312415, 1.5169383, -0
 
 
 def test_adamw_and_clipping_agree_with_torchs_stored_result():
-    # torch divides by norm + 1e-6 where we divide by the norm, about 10: gradients 1e-7 apart, and so are steps of 0.02; 5 of them. STORED has 9 digits.
+    # torch divides by norm + 1e-6 where we divide by the norm, about 10: gradients 1e-7 apart, and so are 5 steps of 0.02. STORED has 9 digits.
     for ours, theirs in zip(our_trajectory(np.float64), STORED):
         np.testing.assert_allclose(ours.ravel()[:3], theirs, rtol=0, atol=2e-8)
 

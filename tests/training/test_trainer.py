@@ -215,7 +215,8 @@ def poison(run):
 
 def explode(run):
     """A finite loss whose gradient is not: the error's square, 1e36, fits into float32, its gradient times a weight of 1e25 does not."""
-    for parameter, value in ((run.model.norm_out.weight, 0), (run.model.norm_out.bias, 0), (run.model.conv_out.weight, 1e25), (run.model.conv_out.bias, 1e18)):
+    for parameter, value in ((run.model.norm_out.weight, 0), (run.model.norm_out.bias, 0), (run.model.conv_out.weight, 1e25),
+                             (run.model.conv_out.bias, 1e18)):
         parameter.writable()[...] = value
 
 
