@@ -13,6 +13,7 @@ import pytest
 from tests.training.runs import RUN, network, pictures, trainer
 from tinydiff import diffusion
 from tinydiff.training import Trainer, TrainingDiverged, load_checkpoint
+from tinydiff.training.batches import held_out_batches, training_batch
 from tinydiff.training.interrupt import hold_interrupt
 
 
@@ -71,7 +72,6 @@ def test_the_files_of_a_run(whole):
 
 def test_the_first_loss_is_what_the_formula_says(tmp_path):
     """A new network says 0, so the first loss is the mean of weight * v^2."""
-    from tinydiff.training.batches import training_batch
     run = trainer(tmp_path)
     b = training_batch(run.train_images, None, RUN, 0, np.float32)
     alpha, sigma = diffusion.cosine(1000).at(b.t)
@@ -79,6 +79,33 @@ def test_the_first_loss_is_what_the_formula_says(tmp_path):
     v = alpha[:, None, None, None] * b.eps - sigma[:, None, None, None] * b.x0
     expected = np.mean(np.minimum(snr, 5) / (snr + 1) * np.mean(v**2, axis=(1, 2, 3)))
     assert run.step() == pytest.approx(expected, rel=1e-5)  # float32
+
+
+def test_a_step_clips_and_follows_the_learning_rate(tmp_path):
+    config = dataclasses.replace(RUN, epochs=10, clip=0.01)  # 30 steps, the first 3 to warm up
+    run = trainer(tmp_path, config)
+    before = run.model.state_dict()
+    run.step()
+    assert run.history[0]["grad_norm"] > 0.01 and run.history[0]["lr"] == config.lr / 3
+    # After one step m is (1 - beta1) times the clipped gradient, and Adam's step is lr in every entry that has a gradient well above eps.
+    clipped = np.sqrt(sum((m.astype(np.float64) ** 2).sum() for m in run.optimizer.m)) / (1 - config.betas[0])
+    assert clipped == pytest.approx(0.01, rel=1e-5)  # float32
+    moved = max(np.abs(p.data - before[name]).max() for name, p in run.model.named_parameters())
+    assert moved == pytest.approx(config.lr / 3, rel=1e-3)  # 2e-4 added to weights of 0.1, rounded to 7e-9
+
+
+def test_the_held_out_loss_is_the_averaged_networks_mean_over_pictures(tmp_path):
+    run = trainer(tmp_path, dataclasses.replace(RUN, batch=2))
+    for _ in range(3):
+        run.step()
+
+    def by_hand(model):
+        losses = [float(diffusion.loss(model, run.schedule, "v", *(part[i:i + 1] for part in batch[:3]), weight="min_snr").data)
+                  for batch in held_out_batches(run.held_out_images, None, run.config, np.float32) for i in range(len(batch.x0))]
+        return np.mean(losses)
+    assert len(run.held_out_images) == 3  # a batch of 2 and one of 1
+    assert run.held_out_loss() == pytest.approx(by_hand(run.ema.model), rel=1e-5)  # float32
+    assert abs(by_hand(run.model) / by_hand(run.ema.model) - 1) > 1e-4
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4])
@@ -151,6 +178,7 @@ def test_a_run_resumes_without_its_log(tmp_path):
 
 TWICE = """
 import signal, sys
+from tinydiff.training.batches import held_out_batches, training_batch
 from tinydiff.training.interrupt import hold_interrupt
 try:
     with hold_interrupt():

@@ -51,15 +51,14 @@ def axes(log: RunLog) -> Axes:
 
 
 def smooth(loss):
-    """The mean of each step's neighbourhood, a fortieth of the series wide and, towards the ends, as wide as still fits around it.
+    """The mean of each step's neighbourhood, a fortieth of the series wide, cut off at the ends.
 
     Centred, so that the curve doesn't trail behind the losses that it stands for, as a running average would.
     """
     n = len(loss)
     total = np.concatenate([[0.0], np.cumsum(loss)])                                        # (n + 1,)
-    i = np.arange(n)
-    reach = np.minimum(n // 80, np.minimum(i, n - 1 - i))
-    return (total[i + reach + 1] - total[i - reach]) / (2 * reach + 1)
+    first, end = np.maximum(np.arange(n) - n // 80, 0), np.minimum(np.arange(n) + n // 80 + 1, n)
+    return (total[end] - total[first]) / (end - first)
 
 
 def loss_png(log: RunLog, path, width=1200, height=640) -> None:
