@@ -31,9 +31,16 @@ from tinydiff.nn.module import Module
 class UNetConfig:
     """The shape of a U-Net. The defaults are the project's reference network: 5,533,091 parameters.
 
-    image_size: pixels a side. out_channels: None for as many as in_channels. channels: at full resolution; level i has
-    channels * channel_mults[i], at image_size / 2^i pixels. attention_resolutions: pixels a side of the levels that have attention.
-    groups: of every GroupNorm. num_classes: of a network that is told what to draw; None for one that is not.
+    image_size             pixels a side
+    in_channels            numbers a pixel; out_channels: None for as many
+    channels               at full resolution; level i has channels * channel_mults[i], at image_size / 2^i pixels
+    blocks_per_level       residual blocks on the way down; one more on the way up
+    attention_resolutions  pixels a side of the levels whose blocks are followed by attention (the middle always is), and its heads
+    groups                 of every GroupNorm
+    dropout                probability, in every residual block
+    num_classes            labels of a network that is told what to draw; None for one that is not
+
+    Raises ValueError for a shape that cannot be.
     """
     image_size: int = 64
     in_channels: int = 3
@@ -53,8 +60,8 @@ class UNetConfig:
         if not self.channel_mults or self.blocks_per_level < 1:
             raise ValueError(f"UNetConfig: channel_mults is {self.channel_mults} and blocks_per_level {self.blocks_per_level}; "
                              "a U-Net needs at least one level and one block in it")
-        if self.channels % 2:
-            raise ValueError(f"UNetConfig: channels is {self.channels}; it must be even: half of the time embedding is cosines, half sines")
+        if self.channels < 2 or self.channels % 2:
+            raise ValueError(f"UNetConfig: channels is {self.channels}; it must be even and at least 2: half of the time embedding is cosines, half sines")
         if self.image_size % self.reduction:
             raise ValueError(f"UNetConfig: image_size {self.image_size} does not divide by {self.reduction}, which "
                              f"{len(self.channel_mults)} levels need; take a multiple of {self.reduction} or fewer channel_mults")
