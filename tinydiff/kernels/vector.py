@@ -233,7 +233,7 @@ def maximum(a, b):
 
 
 def exp(x):
-    """e^x, of a Vec or an array. Relative error of a Vec's below 3e-7 in float32 and 4e-16 in float64, for x from -87 to 88 (float64: -708 to
+    """e^x, of a Vec or an array. Relative error of a Vec's below 2e-7 in float32 and 3e-14 in float64, for x from -87 to 88 (float64: -708 to
     709); below that it gives the least of these numbers, 1.6e-38 (float64: 3e-308), and above infinity.
 
     x = n ln 2 + r with |r| <= ln 2 / 2, so e^x = 2^n e^r: e^r is Taylor's sum, and n goes straight into the exponent bits.
@@ -248,13 +248,13 @@ def exp(x):
     rounder = code.constant(1.5 * 2.0 ** bits)
     inside = -(-x.where_above(highest, highest)).where_above(-lowest, -lowest)
     shifted = fma(inside, 1 / math.log(2), rounder)                       # n, in the low bits of the mantissa
-    n = Vec(code, b.fsub(shifted.value, rounder.value))                   # without flags: not to be simplified
+    n_bits = b.sub(b.bitcast(shifted.value, integer), b.bitcast(rounder.value, integer))      # LLVM would drop `shifted - rounder`, of floats
+    n = Vec(code, b.sitofp(n_bits, code.vector))
     r = fma(n, -(math.log(2) - ln2_high), fma(n, -ln2_high, inside))
     taylor = code.constant(1 / math.factorial(terms))
     for k in reversed(range(terms)):
         taylor = fma(taylor, r, 1 / math.factorial(k))
-    exponent = b.shl(b.add(b.bitcast(shifted.value, integer), ir.Constant(integer, [bias] * code.lanes)),
-                     ir.Constant(integer, [bits] * code.lanes))
+    exponent = b.shl(b.add(n_bits, ir.Constant(integer, [bias] * code.lanes)), ir.Constant(integer, [bits] * code.lanes))
     y = taylor * Vec(code, b.bitcast(exponent, code.vector))              # a product, not a sum of bits: NaN stays NaN
     too_large = b.fcmp_ordered(">", x.value, code.constant(highest).value)
     return Vec(code, b.select(too_large, code.constant(math.inf).value, y.value))

@@ -61,7 +61,8 @@ class UNetConfig:
             raise ValueError(f"UNetConfig: channel_mults is {self.channel_mults} and blocks_per_level {self.blocks_per_level}; "
                              "a U-Net needs at least one level and one block in it")
         if self.channels < 2 or self.channels % 2:
-            raise ValueError(f"UNetConfig: channels is {self.channels}; it must be even and at least 2: half of the time embedding is cosines, half sines")
+            raise ValueError(f"UNetConfig: channels is {self.channels}; it must be even and at least 2: "
+                             "half of the time embedding is cosines, half sines")
         if self.image_size % self.reduction:
             raise ValueError(f"UNetConfig: image_size {self.image_size} does not divide by {self.reduction}, which "
                              f"{len(self.channel_mults)} levels need; take a multiple of {self.reduction} or fewer channel_mults")
