@@ -22,6 +22,7 @@ from tinydiff.report import LiveLine, Progress, denoising_frame, gif, grid, loss
 from tinydiff.training import TrainConfig, Trainer, TrainingDiverged
 from tinydiff.training.streams import INIT, NOISE
 
+PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are simpler: a quarter of the work is enough
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
 SHEET, NEW_CATS, CHUNK = 16, 64, 16     # pictures on such a sheet, on the last sheet, and in memory at once
 FILM, GIF_CATS, GIF_FRAMES = 8, 8, 26   # pictures in a strip; cats and frames of the animation
@@ -184,7 +185,8 @@ def parser():
     flag("--epochs", run.epochs, "N", "times that each picture is seen")
     flag("--batch", run.batch, "N", "pictures in a training step")
     flag("--lr", run.lr, "RATE", "highest learning rate")
-    flag("--channels", UNetConfig().channels, "N", "width of the U-Net; a multiple of 8")
+    p.add_argument("--channels", type=int, metavar="N",
+                   help=f"width of the U-Net; a multiple of 8 ({PHOTO_CHANNELS} with --data; {DRAWN_CHANNELS}, four times faster, for the cartoons)")
     flag("--schedule", run.schedule, None, "how the noise grows with t", choices=list(SCHEDULES))
     flag("--target", run.target, None, "what the network predicts", choices=list(TARGETS))
     flag("--sampler", run.sampler, None, "how new pictures are drawn", choices=list(SAMPLERS))
@@ -202,9 +204,10 @@ def prepare(args):
     use_threads(args.threads)
     config = TrainConfig(epochs=args.epochs, batch=args.batch, lr=args.lr, schedule=args.schedule, target=args.target, sampler=args.sampler,
                          steps=args.steps, held_out=args.held_out, seed=args.seed)
-    unet = UNetConfig(image_size=args.size, channels=args.channels)
-    if args.channels < 1 or args.channels % unet.groups:
-        raise ValueError(f"--channels is {args.channels}; it must be a multiple of {unet.groups}, the groups of every GroupNorm")
+    channels = args.channels if args.channels is not None else PHOTO_CHANNELS if args.data else DRAWN_CHANNELS
+    if channels < 1 or channels % UNetConfig.groups:
+        raise ValueError(f"--channels is {channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")
+    unet = UNetConfig(image_size=args.size, channels=channels)
     if not args.resume and (args.out / "checkpoint.npz").exists():
         raise ValueError(f"{args.out} already holds a run: --resume goes on with it, another --out starts a new one")
     image_set = load_images(args.data, args.size, args.images) if args.data else drawn_cats(args.images, args.size, args.seed)
