@@ -75,8 +75,12 @@ class Code:
         """The array whose address is this number."""
         return Ptr(self, self.builder.inttoptr(number.value, self.element.as_pointer()))
 
-    def loop(self, rounds, body, state=()):
-        """Emit `for k in range(rounds): state = body(k, state)`; the state, a list of Vecs, stays in registers. Returns its last value."""
+    def loop(self, rounds, body, state=(), unroll=1):
+        """Emit `for k in range(rounds): state = body(k, state)`; the state, a list of Vecs, stays in registers. Returns its last value.
+
+        unroll: bodies between two jumps, a divisor of rounds. Few: LLVM moves the loads of a long body to its beginning, where they overflow
+        the registers (16 bodies of the register tile ran at 0.6 times the speed of 2).
+        """
         b = self.builder
         before, head = b.block, b.append_basic_block("head")
         inside, after = b.append_basic_block("body"), b.append_basic_block("after")
@@ -85,9 +89,11 @@ class Code:
         k, registers = b.phi(I64), [b.phi(vec.value.type) for vec in state]
         b.cbranch(b.icmp_signed("<", k, as_int(self, rounds).value), inside, after)
         b.position_at_end(inside)
-        result = body(Int(self, k), [Vec(vec.code, register) for vec, register in zip(state, registers)])
+        result = [Vec(vec.code, register) for vec, register in zip(state, registers)]
+        for i in range(unroll):
+            result = body(Int(self, k) + i, result)
         k.add_incoming(I64(0), before)
-        k.add_incoming(b.add(k, I64(1)), b.block)
+        k.add_incoming(b.add(k, I64(unroll)), b.block)
         for register, first, again in zip(registers, state, result, strict=True):
             register.add_incoming(first.value, before)
             register.add_incoming(again.value, b.block)

@@ -108,9 +108,9 @@ def panel_product(code, v, v_start, T, u, u_start, m, m_start, C):
     v, u, m, NB = v + v_start, u + u_start, m + m_start, tile_columns(code.lanes)
 
     def chunk(i, values):
-        for c in range(code.lanes):
-            values = tile_step(lambda r: v + i * T * code.lanes + (r * code.lanes + c), u + (i * code.lanes + c) * NB, values)
-        return values
+        def step(c, values):
+            return tile_step(lambda r: v + i * T * code.lanes + c + r * code.lanes, u + (i * code.lanes + c) * NB, values)
+        return code.loop(code.lanes, step, values, unroll=2)
 
     tile_store(code.loop(C // code.lanes, chunk, code.zeros(TILE_ROWS * TILE_VECTORS)), m, NB)
 
