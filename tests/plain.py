@@ -109,6 +109,30 @@ def attention_backward(do, q, k, v, o, lse):
     return np.einsum("nhlm,nhmd->nhld", ds, k), np.einsum("nhlm,nhld->nhmd", ds, q), np.einsum("nhlm,nhld->nhmd", p, do)
 
 
+def self_attention(qkv, heads):
+    C = qkv.shape[2] // 3
+    D = C // heads
+    o, lse = np.empty((*qkv.shape[:2], C)), np.empty((len(qkv), heads, qkv.shape[1]))
+    for h in range(heads):
+        q, k, v = (qkv[:, None, :, part * C + h * D:part * C + (h + 1) * D] for part in range(3))       # (N,1,L,D)
+        one, lse[:, h:h + 1] = attention(q, k, v)
+        o[:, :, h * D:(h + 1) * D] = one[:, 0]
+    return o, lse
+
+
+def self_attention_backward(do, qkv, o, lse):
+    N, heads, L = lse.shape
+    C = qkv.shape[2] // 3
+    D = C // heads
+    dqkv = np.empty(qkv.shape)
+    for h in range(heads):
+        of_head = [slice(part * C + h * D, part * C + (h + 1) * D) for part in range(3)]
+        gradients = attention_backward(do[:, None, :, of_head[0]], *(qkv[:, None, :, columns] for columns in of_head), None, None)
+        for columns, gradient in zip(of_head, gradients):
+            dqkv[:, :, columns] = gradient[:, 0]
+    return dqkv
+
+
 def silu(x):
     x, = f64(x)
     return x / (1 + np.exp(-x))
@@ -167,5 +191,5 @@ def squared_norm(grads):
 
 
 PLAIN = {function.__name__: function for function in (
-    conv2d, conv2d_dx, conv2d_dw, pixel_sum, matmul, group_norm, group_norm_backward, attention, attention_backward, silu, silu_backward,
-    add, concat_channels, split_channels, upsample, pool_sum, adamw_step, squared_norm)}
+    conv2d, conv2d_dx, conv2d_dw, pixel_sum, matmul, group_norm, group_norm_backward, attention, attention_backward, self_attention,
+    self_attention_backward, silu, silu_backward, add, concat_channels, split_channels, upsample, pool_sum, adamw_step, squared_norm)}

@@ -206,6 +206,12 @@ def attentions(draw):
 
 
 @st.composite
+def self_attentions(draw):
+    rng, N, L, heads, D = draw(RNGS), draw(st.integers(1, 2)), draw(st.integers(1, 20)), draw(st.integers(1, 3)), draw(st.integers(1, 6))
+    return Sample(lambda qkv: ops.self_attention(qkv, heads), [normal(rng, (N, L, 3 * heads * D))])
+
+
+@st.composite
 def resamplings(draw, op, divisible):
     rng, N, H, W, C, factor = draw(RNGS), draw(st.integers(1, 3)), draw(SIDES), draw(SIDES), draw(CHANNELS), draw(st.integers(1, 3))
     scale = factor if divisible else 1
@@ -222,7 +228,7 @@ SAMPLES = {
     "reshape": reshapes(), "transpose": transposes(), "concat": concats(), "pad": pads(),
     "getitem": st.builds(lambda rng, index: Sample(lambda x: ops.getitem(x, index), [normal(rng, (3, 3))]), RNGS, INDICES),
     "matmul": matrices(), "linear": linears(), "embedding": embeddings(), "dropout": dropouts(),
-    "conv2d": convs(), "group_norm": group_norms(), "attention": attentions(),
+    "conv2d": convs(), "group_norm": group_norms(), "attention": attentions(), "self_attention": self_attentions(),
     "upsample_nearest": resamplings(ops.upsample_nearest, False), "avg_pool": resamplings(ops.avg_pool, True),
 }
 
@@ -281,6 +287,17 @@ def attention_backward_arguments(array, shapes):
     return array(shapes[0]), q, k, v, o.astype(q.dtype), lse.astype(q.dtype)
 
 
+def self_attention_arguments(array, shape):
+    N, L, heads, D = shape
+    return array((N, L, 3 * heads * D)), heads
+
+
+def self_attention_backward_arguments(array, shape):
+    qkv, heads = self_attention_arguments(array, shape)
+    o, lse = plain.self_attention(qkv, heads)
+    return array(o.shape), qkv, o.astype(qkv.dtype), lse.astype(qkv.dtype)
+
+
 def adamw_arguments(array, drawn):
     shapes, averaged, step, weight_decay = drawn
     params, grads, ms, emas = ([array(shape) for shape in shapes] for _ in range(4))
@@ -294,6 +311,7 @@ def pool_sum_arguments(array, drawn):
 
 
 LONG_ATTENTION = st.just(((1, 1, 110, 5), (1, 1, 60, 5)))      # more tokens than are worked on at once
+TOKENS = st.tuples(st.integers(1, 2), st.integers(1, 20), st.integers(1, 3), CHANNELS) | st.just((1, 110, 2, 5))
 LONG = (40_003,)                                              # more numbers than a thread takes at once
 ACTS = st.sampled_from([None, "silu"])
 IMAGES = st.tuples(st.integers(1, 3), SIDES, SIDES, CHANNELS)
@@ -311,6 +329,8 @@ KERNEL_SAMPLES = {
     "group_norm_backward": arguments(group_norm_backward_arguments, st.tuples(norm_shapes(), ACTS)),
     "attention": arguments(lambda array, shapes: (array(shapes[0]), array(shapes[1]), array(shapes[1])), attention_shapes() | LONG_ATTENTION),
     "attention_backward": arguments(attention_backward_arguments, attention_shapes() | LONG_ATTENTION),
+    "self_attention": arguments(self_attention_arguments, TOKENS),
+    "self_attention_backward": arguments(self_attention_backward_arguments, TOKENS),
     "silu": arguments(lambda array, shape: (array(shape),), SHAPES | st.just(LONG)),
     "silu_backward": arguments(lambda array, shape: (array(shape), array(shape)), SHAPES | st.just(LONG)),
     "add": arguments(lambda array, shape: (array(shape), array(shape)), SHAPES | st.just(LONG)),

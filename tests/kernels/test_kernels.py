@@ -94,6 +94,8 @@ def work_of_a_network(dtype):
     scale, shift = array(24), array(24)
     normed = kernels.group_norm(x, scale, shift, 4, act="silu")
     attended = kernels.attention(*q[:3])
+    qkv = array(2, 70, 72)
+    together = kernels.self_attention(qkv, 3)
     parameters = [[array(40_000), array(7, 5)] for _ in range(5)]
     parameters[3] = [a ** 2 for a in parameters[3]]
     kernels.adamw_step(*parameters, 1e-3, 0.9, 0.99, 1e-8, 0.01, 3, 0.5, 0.9)
@@ -102,7 +104,8 @@ def work_of_a_network(dtype):
         kernels.conv2d(x, w2, None, 2, 1), kernels.conv2d_dx(dy2, w2, (20, 22), 2, 1), kernels.conv2d_dw(x, dy2, (3, 3), 2, 1),
         kernels.pixel_sum(x), kernels.matmul(array(50, 30), array(30, 20)), normed,
         kernels.group_norm_backward(x, x, scale, shift, *normed[1:], "silu"),
-        attended, kernels.attention_backward(q[3], *q[:3], *attended), kernels.silu(x), kernels.silu_backward(x, x), kernels.add(x, x),
+        attended, kernels.attention_backward(q[3], *q[:3], *attended), together, kernels.self_attention_backward(array(2, 70, 24), qkv, *together),
+        kernels.silu(x), kernels.silu_backward(x, x), kernels.add(x, x),
         kernels.concat_channels([x, dy]), kernels.split_channels(x, [4, 20]), parameters, kernels.squared_norm([x, w])]))
 
 

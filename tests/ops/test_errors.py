@@ -66,6 +66,7 @@ CASES = [
     (lambda: ops.group_norm(z(2, 4, 6), z(6), z(6), 3, act="relu"), ValueError, "group_norm: act must be None or \"silu\", got 'relu'"),
     (lambda: ops.attention(z(1, 2, 4), z(1, 2, 4), z(1, 2, 4)), ValueError, "attention: q must have shape (N, heads, L, D), got (1, 2, 4)"),
     (lambda: ops.attention(z(1, 2, 5, 4), z(1, 2, 6, 4), z(1, 2, 7, 4)), ValueError, "attention: k and v must have one shape"),
+    (lambda: ops.self_attention(z(1, 5, 20), 2), ValueError, "self_attention: the last axis must be q, k and v of 2 heads, a multiple of 6"),
     (lambda: ops.attention(z(1, 2, 5, 4), z(1, 2, 6, 3), z(1, 2, 6, 3)), ValueError, "attention: q and k must agree in all but"),
     (lambda: ops.avg_pool(z(1, 4, 5, 2)), ValueError, "avg_pool: height and width must divide by 2, got x (1, 4, 5, 2)"),
     (lambda: ops.upsample_nearest(z(4, 4, 2)), ValueError, "upsample_nearest: x must have shape (N, H, W, C), got (4, 4, 2)"),

@@ -8,7 +8,7 @@ Read in this order: `vector.py` (how Python arithmetic becomes vector instructio
 `direct.py` and `winograd.py` (convolutions on the tile; `convolution.py` chooses), `group_norm.py`, `attention.py`, `optimizer.py`. `jit.py` is
 how they are compiled and kept, `buffers.py` where their memory comes from.
 """
-from .attention import attention, attention_backward
+from .attention import attention, attention_backward, self_attention, self_attention_backward
 from .convolution import conv2d, conv2d_dw, conv2d_dx, pixel_sum
 from .elementwise import silu, silu_backward
 from .group_norm import group_norm, group_norm_backward
@@ -18,5 +18,5 @@ from .products import matmul
 from .registry import KERNELS
 
 __all__ = ["KERNELS", "add", "adamw_step", "attention", "attention_backward", "concat_channels", "conv2d", "conv2d_dw", "conv2d_dx",
-           "group_norm", "group_norm_backward", "matmul", "pixel_sum", "pool_sum", "silu", "silu_backward", "split_channels", "squared_norm",
-           "upsample"]
+           "group_norm", "group_norm_backward", "matmul", "pixel_sum", "pool_sum", "self_attention", "self_attention_backward", "silu", "silu_backward",
+           "split_channels", "squared_norm", "upsample"]

@@ -6,10 +6,13 @@ Saved is o and the log-sum-exp of each row of S, from which P = exp(S - lse) is 
 
     dv = P^T do,   dS = P (do v^T - rowsum(do o)) / sqrt(D),   dq = dS k,   dk = dS^T q.
 
-All six products run on the register tile. What the tile reads row by row is packed first, in panels of NB columns, filled up with zeros.
+All seven products run on the register tile. What it reads row by row is packed first, in panels of NB columns, filled up with zeros; all else
+is read and written where it lies, by strides (picture, head, token), so that heads need not be moved apart: in `self_attention` q, k and v are
+three parts of one array.
 """
 import numpy as np
 from numba import get_thread_id, prange
+from numpy.lib.stride_tricks import as_strided
 
 from .buffers import empty, scratch
 from .jit import jit, readonly
@@ -27,6 +30,30 @@ def attention_reference(q, k, v):
     P = np.exp(S - top)
     total = P.sum(-1, keepdims=True)
     return (P / total) @ v, (top + np.log(total))[..., 0]
+
+
+def heads_apart(qkv, heads):
+    """(N,L,3 C), a token's q, k and v of all heads one after the other -> q, k, v, each (N,heads,L,D): views, nothing is moved."""
+    N, L, C3 = qkv.shape
+    return qkv.reshape(N, L, 3, heads, C3 // (3 * heads)).transpose(2, 0, 3, 1, 4)
+
+
+def heads_together(o):
+    """(N,heads,L,D) -> (N,L,C), C = heads D."""
+    return o.swapaxes(1, 2).reshape(o.shape[0], o.shape[2], -1)
+
+
+def self_attention_reference(qkv, heads):
+    """qkv (N,L,3 C) -> o (N,L,C), lse (N,heads,L)."""
+    o, lse = attention_reference(*heads_apart(qkv, heads))
+    return heads_together(o), lse
+
+
+def self_attention_backward_reference(do, qkv, o, lse):
+    """do and o (N,L,C) -> dqkv (N,L,3 C)."""
+    N, heads, L = lse.shape
+    do, o = (array.reshape(N, L, heads, -1).swapaxes(1, 2) for array in (do, o))
+    return np.concatenate([heads_together(d) for d in attention_backward_reference(do, *heads_apart(qkv, heads), o, lse)], axis=-1)
 
 
 def attention_backward_reference(do, q, k, v, o, lse):
@@ -58,51 +85,61 @@ def softmax_row(code, row, start, width, top, r, total):
 
 
 @emitter
-def gradient_row(code, S, dP, start, width, lse, delta, r, scale):
-    """S <- P = exp(S - lse[r]), dP <- dS = P (dP - delta[r]) scale."""
-    lse, delta, scale = (lse + r).splat(), (delta + r).splat(), scale.splat()
+def gradient_row(code, S, dP, start, width, lse, delta, r):
+    """S <- P = exp(S - lse[r]), dP <- dS = P (dP - delta[r])."""
+    lse, delta = (lse + r).splat(), (delta + r).splat()
 
     def chunk(i, _):
         S_place, dP_place = S + start + i * code.lanes, dP + start + i * code.lanes
         P = exp(S_place.load() - lse)
         S_place.store(P)
-        dP_place.store(P * (dP_place.load() - delta) * scale)
+        dP_place.store(P * (dP_place.load() - delta))
         return []
     code.loop(width // code.lanes, chunk)
 
 
-# Packing: source holds rows of D numbers, from `start` on.
+# Packing: rows of D numbers, `stride` apart, of which the first begins at `start`.
 
 @jit(parallel=False)
-def pack_rows(source, start, rows, D, NB, panel):
-    """panel[D/NB][rows][NB]: B of a product over the rows."""
-    for d in range((D + NB - 1) // NB * NB):
+def pack_rows(source, start, stride, rows, D, NB, scale, panel):
+    """panel[D/NB][rows][NB] = scale source: B of a product over the rows."""
+    for first in range(0, D, NB):
+        count = min(NB, D - first)
         for r in range(rows):
-            panel[(d // NB * rows + r) * NB + d % NB] = source[start + r * D + d] if d < D else 0
+            target, row = (first // NB * rows + r) * NB, start + r * stride + first
+            for d in range(count):
+                panel[target + d] = source[row + d] * scale
+            for d in range(count, NB):
+                panel[target + d] = 0
 
 
 @jit(parallel=False)
-def pack_columns(source, start, rows, D, NB, panel):
-    """panel[rows/NB][D][NB]: B of a product over D, its columns the rows of the source."""
-    for r in range((rows + NB - 1) // NB * NB):
+def pack_columns(source, start, stride, rows, D, NB, scale, panel):
+    """panel[rows/NB][D][NB] = scale source^T: B of a product over D, its columns the rows of the source."""
+    for first in range(0, rows, NB):
+        count = min(NB, rows - first)
         for d in range(D):
-            panel[(r // NB * D + d) * NB + r % NB] = source[start + r * D + d] if r < rows else 0
+            target = (first // NB * D + d) * NB
+            for r in range(count):
+                panel[target + r] = source[start + (first + r) * stride + d] * scale
+            for r in range(count, NB):
+                panel[target + r] = 0
 
 
 @jit(parallel=False)
-def product(a, a_row, a_step, rows, K, panel, columns, NB, c):
+def product(a, a_start, a_row, a_step, rows, K, panel, columns, NB, c):
     """c[rows, columns] = A B: c has rows of `columns` numbers, and room for rows up to a whole tile."""
     for f in range(0, columns, NB):
         for r in range(0, rows, ROWS):
-            tile_product(a, r * a_row, a_row, a_step, panel, f * K, c, r * columns + f, columns, K)
+            tile_product(a, a_start + r * a_row, a_row, a_step, rows - r, panel, f * K, c, r * columns + f, columns, K)
 
 
 @jit(parallel=False)
-def product_add(a, a_row, a_step, rows, K, panel, columns, NB, c):
+def product_add(a, a_start, a_row, a_step, rows, K, panel, columns, NB, c):
     """c[rows, columns] += A B."""
     for f in range(0, columns, NB):
         for r in range(0, rows, ROWS):
-            tile_product_add(a, r * a_row, a_row, a_step, panel, f * K, c, r * columns + f, columns, K)
+            tile_product_add(a, a_start + r * a_row, a_row, a_step, rows - r, panel, f * K, c, r * columns + f, columns, K)
 
 
 @jit(parallel=False)
@@ -111,114 +148,153 @@ def whole(n, multiple):
 
 
 @jit
-def forward(q, k, v, o, lse, NB, scale, space):
-    """Flat arrays of `items` = N heads, L rows of D; space holds the panels and blocks of one item for each thread."""
-    items, L, D = q.shape
-    M = k.shape[1]
+def forward(q, k, v, o, lse, strides, M, D, NB, scale, space):
+    """o and lse from q, k and v, flat arrays with their strides; space holds the panels and blocks of one picture's head for each thread."""
+    N, heads, L = lse.shape
     width, depth = whole(M, NB), whole(D, NB)
-    qf, kf, vf = q.reshape(-1), k.reshape(-1), v.reshape(-1)
-    for item in prange(items):                                            # owns item of o and lse
+    one = scale / scale
+    for item in prange(N * heads):                                        # owns a picture's head of o and lse
+        n, head = item // heads, item % heads
+        q_start, k_start, v_start, o_start = [n * strides[i, 0] + head * strides[i, 1] for i in range(4)]
         room = space[get_thread_id()]
         k_panel, room = room[:width * D], room[width * D:]
         v_panel, room = room[:depth * M], room[depth * M:]
-        rows, room = room[:BLOCK * D], room[BLOCK * D:]
         S, room = room[:BLOCK * width], room[BLOCK * width:]
         out, room = room[:BLOCK * depth], room[BLOCK * depth:]
         top, total = room[:BLOCK], room[BLOCK:]
-        pack_columns(kf, item * M * D, M, D, NB, k_panel)
-        pack_rows(vf, item * M * D, M, D, NB, v_panel)
+        pack_columns(k, k_start, strides[1, 2], M, D, NB, scale, k_panel)
+        pack_rows(v, v_start, strides[2, 2], M, D, NB, one, v_panel)
         for first in range(0, L, BLOCK):
             count = min(BLOCK, L - first)
-            for i in range(BLOCK * D):
-                rows[i] = qf[(item * L + first) * D + i] * scale if i < count * D else 0
-            product(rows, D, 1, count, D, k_panel, width, NB, S)
+            product(q, q_start + first * strides[0, 2], strides[0, 2], 1, count, D, k_panel, width, NB, S)
             for r in range(count):
                 for j in range(M, width):
                     S[r * width + j] = -np.inf
                 softmax_row(S, r * width, width, top, r, total)
-            product(S, width, 1, count, M, v_panel, depth, NB, out)
+            product(S, 0, width, 1, count, M, v_panel, depth, NB, out)
             for r in range(count):
+                place, inverse = o_start + (first + r) * strides[3, 2], one / total[r]
                 for d in range(D):
-                    o[item, first + r, d] = out[r * depth + d] / total[r]
-                lse[item, first + r] = top[r] + np.log(total[r])
+                    o[place + d] = out[r * depth + d] * inverse
+                lse[n, head, first + r] = top[r] + np.log(total[r])
 
 
 @jit
-def backward(do, q, k, v, o, lse, dq, dk, dv, NB, scale, space):
-    items, L, D = q.shape
-    M = k.shape[1]
+def backward(do, q, k, v, o, lse, dq, dk, dv, strides, M, D, NB, scale, space):
+    """dq, dk and dv; strides are those of q, k, v, o, do, dq, dk, dv in this order."""
+    N, heads, L = lse.shape
     width, depth, keys = whole(M, NB), whole(D, NB), whole(M, ROWS)
-    dof, qf, kf, vf = do.reshape(-1), q.reshape(-1), k.reshape(-1), v.reshape(-1)
-    for item in prange(items):                                            # owns item of dq, dk and dv
+    one = scale / scale
+    for item in prange(N * heads):                                        # owns a picture's head of dq, dk and dv
+        n, head = item // heads, item % heads
+        q_start, k_start, v_start, o_start, do_start, dq_start, dk_start, dv_start = [
+            n * strides[i, 0] + head * strides[i, 1] for i in range(8)]
+        q_row, k_row, v_row, o_row, do_row, dq_row, dk_row, dv_row = [strides[i, 2] for i in range(8)]
         room = space[get_thread_id()]
         k_columns, room = room[:width * D], room[width * D:]              # B of q k^T
         v_columns, room = room[:width * D], room[width * D:]              # B of do v^T
         k_rows, room = room[:depth * M], room[depth * M:]                 # B of dS k
         q_block, room = room[:BLOCK * depth], room[BLOCK * depth:]        # B of dS^T q
         do_block, room = room[:BLOCK * depth], room[BLOCK * depth:]       # B of P^T do
-        q_padded, room = room[:BLOCK * D], room[BLOCK * D:]
-        do_padded, room = room[:BLOCK * D], room[BLOCK * D:]
         S, room = room[:BLOCK * width + ROWS], room[BLOCK * width + ROWS:]
         dP, room = room[:BLOCK * width + ROWS], room[BLOCK * width + ROWS:]
         dq_block, room = room[:BLOCK * depth], room[BLOCK * depth:]
         dk_item, room = room[:keys * depth], room[keys * depth:]
         dv_item, room = room[:keys * depth], room[keys * depth:]
-        lse_block, delta, one_scale = room[:BLOCK], room[BLOCK:2 * BLOCK], room[2 * BLOCK:]
-        one_scale[0] = scale
+        lse_block, delta = room[:BLOCK], room[BLOCK:2 * BLOCK]
         dk_item[:] = 0
         dv_item[:] = 0
-        pack_columns(kf, item * M * D, M, D, NB, k_columns)
-        pack_columns(vf, item * M * D, M, D, NB, v_columns)
-        pack_rows(kf, item * M * D, M, D, NB, k_rows)
+        pack_columns(k, k_start, k_row, M, D, NB, scale, k_columns)
+        pack_columns(v, v_start, v_row, M, D, NB, one, v_columns)
+        pack_rows(k, k_start, k_row, M, D, NB, scale, k_rows)
         for first in range(0, L, BLOCK):
             count = min(BLOCK, L - first)
-            start = (item * L + first) * D
-            for i in range(BLOCK * D):
-                q_padded[i] = qf[start + i] * scale if i < count * D else 0
-                do_padded[i] = dof[start + i] if i < count * D else 0
-            pack_rows(qf, start, count, D, NB, q_block)
-            pack_rows(dof, start, count, D, NB, do_block)
-            product(q_padded, D, 1, count, D, k_columns, width, NB, S)
-            product(do_padded, D, 1, count, D, v_columns, width, NB, dP)
+            q_first, do_first = q_start + first * q_row, do_start + first * do_row
+            pack_rows(q, q_first, q_row, count, D, NB, scale, q_block)
+            pack_rows(do, do_first, do_row, count, D, NB, one, do_block)
+            product(q, q_first, q_row, 1, count, D, k_columns, width, NB, S)
+            product(do, do_first, do_row, 1, count, D, v_columns, width, NB, dP)
             for r in range(count):
-                lse_block[r], delta[r] = lse[item, first + r], 0
+                total = 0 * one
                 for d in range(D):
-                    delta[r] += do[item, first + r, d] * o[item, first + r, d]
-                gradient_row(S, dP, r * width, width, lse_block, delta, r, one_scale)
-            product(dP, width, 1, count, M, k_rows, depth, NB, dq_block)
-            product_add(dP, 1, width, M, count, q_block, depth, NB, dk_item)
-            product_add(S, 1, width, M, count, do_block, depth, NB, dv_item)
+                    total += do[do_first + r * do_row + d] * o[o_start + (first + r) * o_row + d]
+                lse_block[r], delta[r] = lse[n, head, first + r], total
+                gradient_row(S, dP, r * width, width, lse_block, delta, r)
+            product(dP, 0, width, 1, count, M, k_rows, depth, NB, dq_block)
+            product_add(dP, 0, 1, width, M, count, q_block, depth, NB, dk_item)
+            product_add(S, 0, 1, width, M, count, do_block, depth, NB, dv_item)
             for r in range(count):
+                place = dq_start + (first + r) * dq_row
                 for d in range(D):
-                    dq[item, first + r, d] = dq_block[r * depth + d]
+                    dq[place + d] = dq_block[r * depth + d]
         for j in range(M):
             for d in range(D):
-                dk[item, j, d], dv[item, j, d] = dk_item[j * depth + d], dv_item[j * depth + d]
+                dk[dk_start + j * dk_row + d] = dk_item[j * depth + d]
+            for d in range(D):
+                dv[dv_start + j * dv_row + d] = dv_item[j * depth + d]
 
 
-def setting(q, k):
-    """Sizes of an attention call: NB, the scale, and a thread's working space."""
-    NB, L, D = tile_columns(lanes(q.dtype)), k.shape[2], q.shape[3]
-    width, depth = L + NB, D + NB
-    space = scratch("attention", 6 * width * depth + BLOCK * (2 * width + 3 * depth + 2 * D + 8), q.dtype)
-    return NB, q.dtype.type(D ** -0.5), space
+# Calls from Python, on arrays (N,heads,L,D) whose last axis is contiguous; the others have any strides.
+
+def memory_of(array, writable=False) -> np.ndarray:
+    """The stretch of memory from the array's first number to its last, as one axis."""
+    reach = sum((n - 1) * stride for n, stride in zip(array.shape, array.strides)) // array.itemsize + 1
+    return as_strided(array, (reach if array.size else 0,), (array.itemsize,), writeable=writable)
 
 
-def items(array):
-    """(N,heads,L,D) -> (N heads,L,D), read-only."""
-    return readonly(array).reshape(-1, *array.shape[2:])
+def readable(array) -> np.ndarray:
+    """The array, or a copy where its last axis is not contiguous."""
+    return array if array.strides[-1] == array.itemsize else np.ascontiguousarray(array)
+
+
+def setting(q, k, arrays):
+    """Strides of the arrays in numbers, and sizes of an attention call: M, D, NB, the scale, and a thread's working space."""
+    NB, M, D = tile_columns(lanes(q.dtype)), k.shape[2], q.shape[3]
+    width, depth = M + NB, D + NB
+    space = scratch("attention", 6 * width * depth + BLOCK * (2 * width + 3 * depth + 8), q.dtype)
+    strides = np.array([array.strides[:3] for array in arrays], np.int64) // q.itemsize
+    return readonly(strides), M, D, NB, q.dtype.type(D ** -0.5), space
+
+
+def run_forward(q, k, v, o, lse):
+    """Writes o and lse."""
+    q, k, v = (readable(array) for array in (q, k, v))
+    forward(*(memory_of(array) for array in (q, k, v)), memory_of(o, writable=True), lse, *setting(q, k, (q, k, v, o)))
+
+
+def run_backward(do, q, k, v, o, lse, dq, dk, dv):
+    """Writes dq, dk and dv."""
+    do, q, k, v, o = (readable(array) for array in (do, q, k, v, o))
+    backward(*(memory_of(array) for array in (do, q, k, v, o)), readonly(lse), *(memory_of(array, writable=True) for array in (dq, dk, dv)),
+             *setting(q, k, (q, k, v, o, do, dq, dk, dv)))
 
 
 @kernel(attention_reference)
 def attention(q, k, v):
     o, lse = empty(q.shape, q.dtype), empty(q.shape[:3], q.dtype)
-    forward(items(q), items(k), items(v), o.reshape(-1, *q.shape[2:]), lse.reshape(-1, q.shape[2]), *setting(q, k))
+    run_forward(q, k, v, o, lse)
     return o, lse
 
 
 @kernel(attention_backward_reference)
 def attention_backward(do, q, k, v, o, lse):
     dq, dk, dv = (empty(array.shape, array.dtype) for array in (q, k, v))
-    backward(*(items(array) for array in (do, q, k, v, o, lse)), *(array.reshape(-1, *array.shape[2:]) for array in (dq, dk, dv)),
-             *setting(q, k))
+    run_backward(do, q, k, v, o, lse, dq, dk, dv)
     return dq, dk, dv
+
+
+@kernel(self_attention_reference)
+def self_attention(qkv, heads):
+    N, L, C3 = qkv.shape
+    qkv, o, lse = np.ascontiguousarray(qkv), empty((N, L, C3 // 3), qkv.dtype), empty((N, heads, L), qkv.dtype)
+    run_forward(*heads_apart(qkv, heads), o.reshape(N, L, heads, -1).swapaxes(1, 2), lse)
+    return o, lse
+
+
+@kernel(self_attention_backward_reference)
+def self_attention_backward(do, qkv, o, lse):
+    N, heads, L = lse.shape
+    do, qkv, dqkv = np.ascontiguousarray(do), np.ascontiguousarray(qkv), empty(qkv.shape, qkv.dtype)
+    do, o = (array.reshape(N, L, heads, -1).swapaxes(1, 2) for array in (do, o))
+    run_backward(do, *heads_apart(qkv, heads), o, lse, *heads_apart(dqkv, heads))
+    return dqkv

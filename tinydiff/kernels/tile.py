@@ -6,7 +6,7 @@ C stays in 2 M registers while k runs: each step loads two vectors of B, copies 
 2 M multiply-adds. A load is then used M or 2 times, so the arithmetic units never wait for memory: this loop runs at the speed that the
 processor can multiply. M is `TILE_ROWS`: as many as there are registers for.
 """
-from .vector import TILE_ROWS, emitter, fma
+from .vector import TILE_ROWS, choose, emitter, fma
 
 TILE_VECTORS = 2
 ROWS = min(TILE_ROWS, 8)                # of the tiles whose rows lie anywhere: more than 8 addresses would not fit the registers
@@ -37,12 +37,15 @@ def tile_store(values, c, stride):
 
 
 def make_tile_product(rows, accumulate):
-    """C (+)= A B with A[r, k] at a + r a_row + k a_step, B a panel of K rows of NB numbers, C's rows c_row apart."""
+    """C (+)= A B with A[r, k] at a + r a_row + k a_step, B a panel of K rows of NB numbers, C's rows c_row apart.
+
+    A has only `count` rows: what lies beyond is not read, and C's rows there are of no meaning.
+    """
     @emitter
-    def tile_product(code, a, a_start, a_row, a_step, b, b_start, c, c_start, c_row, K):
+    def tile_product(code, a, a_start, a_row, a_step, count, b, b_start, c, c_start, c_row, K):
         NB = tile_columns(code.lanes)
         a, b, c = a + a_start, b + b_start, c + c_start
-        a_rows = [a + r * a_row for r in range(rows)]
+        a_rows = [choose(count.above(r), a + r * a_row, a) for r in range(rows)]
 
         def step(k, values):
             return tile_step(lambda r: a_rows[r] + k * a_step, b + k * NB, values)

@@ -140,6 +140,10 @@ class Int:
         return b.and_(b.icmp_signed(">=", self.value, as_int(self.code, low).value),
                       b.icmp_signed("<", self.value, as_int(self.code, high).value))
 
+    def above(self, number):
+        """self > number, as LLVM's truth value."""
+        return self.code.builder.icmp_signed(">", self.value, as_int(self.code, number).value)
+
 
 class Ptr:
     """The address of an array's element; adding an integer moves it by so many elements."""

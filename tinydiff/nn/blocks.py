@@ -50,12 +50,8 @@ class Attention(Module):
 
     def __call__(self, x):
         N, H, W, C = x.shape
-        qkv = self.qkv(self.norm(x))  # (N,H,W,3C)
-        qkv = ops.reshape(qkv, (N, H * W, 3 * self.heads, C // self.heads))  # (N,L,3 heads,D)
-        qkv = ops.transpose(qkv, (0, 2, 1, 3))  # (N,3 heads,L,D)
-        q, k, v = ops.split(qkv, 3, axis=1)  # each (N,heads,L,D)
-        h = ops.attention(q, k, v)
-        h = ops.transpose(h, (0, 2, 1, 3))  # (N,L,heads,D)
+        qkv = ops.reshape(self.qkv(self.norm(x)), (N, H * W, 3 * C))  # (N,L,3C)
+        h = ops.self_attention(qkv, self.heads)  # (N,L,C)
         return x + self.out(ops.reshape(h, (N, H, W, C)))
 
     def _details(self):

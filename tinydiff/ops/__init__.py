@@ -11,7 +11,7 @@ Pictures are channels-last, (N, H, W, C); convolution weights are (KH, KW, C, F)
 or, in arithmetic, numbers, and return Tensors of the dtype given: float32 to train, float64 to check. What is long to compute is in
 `kernels`.
 """
-from tinydiff.ops.attention import attention
+from tinydiff.ops.attention import attention, self_attention
 from tinydiff.ops.convolution import conv2d
 from tinydiff.ops.elementwise import add, div, exp, gelu, log, mul, neg, pow, relu, sigmoid, silu, sqrt, sub, tanh
 from tinydiff.ops.linear import embedding, linear, matmul
@@ -23,6 +23,6 @@ from tinydiff.ops.shapes import concat, getitem, pad, reshape, split, transpose
 
 __all__ = [
     "add", "attention", "avg_pool", "concat", "conv2d", "div", "dropout", "embedding", "exp", "gelu", "getitem", "group_norm", "linear",
-    "log", "matmul", "max", "mean", "mse", "mul", "neg", "pad", "pow", "relu", "reshape", "sigmoid", "silu", "softmax", "split", "sqrt",
-    "sub", "sum", "tanh", "transpose", "upsample_nearest",
+    "log", "matmul", "max", "mean", "mse", "mul", "neg", "pad", "pow", "relu", "reshape", "self_attention", "sigmoid", "silu", "softmax",
+    "split", "sqrt", "sub", "sum", "tanh", "transpose", "upsample_nearest",
 ]

@@ -1,7 +1,7 @@
-"""Scaled dot-product attention."""
+"""Scaled dot-product attention, on queries, keys and values, and on all three in one array, as self-attention makes them."""
 from tinydiff import kernels
 from tinydiff.autograd import primitive
-from tinydiff.ops.checks import expect
+from tinydiff.ops.checks import expect, expect_int
 
 
 @primitive
@@ -23,4 +23,22 @@ def attention(q, k, v):
 
     def backward(do):
         return kernels.attention_backward(do, q, k, v, o, lse)
+    return o, backward
+
+
+@primitive
+def self_attention(qkv, heads):
+    """qkv (N, L, 3 C), each token's queries, keys and values, C numbers each -> (N, L, C).
+
+    Head h of `attention` has the h-th C / heads of each. The heads are read and written where they lie: nothing is split or moved.
+    """
+    expect("self_attention", "qkv", qkv, "N L 3C")
+    expect_int("self_attention", "heads", heads, 1)
+    if qkv.shape[2] % (3 * heads) or not qkv.size:
+        raise ValueError(f"self_attention: the last axis must be q, k and v of {heads} heads, a multiple of {3 * heads}, and no axis empty, "
+                         f"got {qkv.shape}")
+    o, lse = kernels.self_attention(qkv, heads)
+
+    def backward(do):
+        return (kernels.self_attention_backward(do, qkv, o, lse),)
     return o, backward
