@@ -22,22 +22,23 @@ def padded(x, padding):
     return np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
 
-def conv2d(x, w, bias=None, stride=1, padding=0):
-    x, w, bias = f64(x, w, bias)
+def conv2d(x, w, bias=None, stride=1, padding=0, residual=None):
+    x, w, bias, residual = f64(x, w, bias, residual)
     (N, H, W, _), (KH, KW, _, F) = x.shape, w.shape
     y = np.zeros((N, (H + 2 * padding - KH) // stride + 1, (W + 2 * padding - KW) // stride + 1, F))
     x = padded(x, padding)
     for i, j, window in windows(x, (KH, KW), stride, padding):
         y[:, i, j] = np.einsum("nhwc,hwcf->nf", x[window], w) + (0 if bias is None else bias)
-    return y
+    return y if residual is None else np.add(y, residual)
 
 
-def conv2d_dx(dy, w, size, stride=1, padding=0):
-    dy, w = f64(dy, w)
+def conv2d_dx(dy, w, size, stride=1, padding=0, so_far=None):
+    dy, w, so_far = f64(dy, w, so_far)
     dx = padded(np.zeros((len(dy), *size, w.shape[2])), padding)
     for i, j, window in windows(dx, w.shape[:2], stride, padding):
         dx[window] += np.einsum("nf,hwcf->nhwc", dy[:, i, j], w)
-    return dx[:, padding:padding + size[0], padding:padding + size[1]]
+    dx = dx[:, padding:padding + size[0], padding:padding + size[1]]
+    return dx if so_far is None else np.add(dx, so_far)
 
 
 def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
@@ -57,7 +58,8 @@ def matmul(a, b):
     return np.einsum("...mk,...kp->...mp", *f64(a, b))
 
 
-def group_norm(x, weight, bias, groups, eps=1e-5, act=None):
+def group_norm(xs, weight, bias, groups, eps=1e-5, act=None):
+    x = concat_channels(xs)
     x, weight, bias = f64(x, weight, bias)
     N, C = x.shape[0], x.shape[-1]
     y, mean, rstd = np.empty_like(x), np.empty((N, groups)), np.empty((N, groups))
@@ -71,7 +73,8 @@ def group_norm(x, weight, bias, groups, eps=1e-5, act=None):
     return (silu(y) if act == "silu" else y), mean, rstd
 
 
-def group_norm_backward(dy, x, weight, bias, mean, rstd, act=None):
+def group_norm_backward(dy, xs, weight, bias, mean, rstd, act=None, so_far=None):
+    x = concat_channels(xs)
     dy, x, weight, bias, mean, rstd = f64(dy, x, weight, bias, mean, rstd)
     N, C = x.shape[0], x.shape[-1]
     groups = mean.shape[1]
@@ -89,7 +92,8 @@ def group_norm_backward(dy, x, weight, bias, mean, rstd, act=None):
             h, m = x_hat.ravel(), x_hat.size
             jacobian = rstd[n, g] * (np.eye(m) - 1 / m - np.outer(h, h) / m)        # d x_hat / d x, with the eps in rstd
             dx[n, ..., channels] = ((d * weight[channels]).ravel() @ jacobian).reshape(d.shape)
-    return dx, dweight, dbias
+    dxs = split_channels(dx, [part.shape[-1] for part in xs])
+    return [d if more is None else np.add(d, more) for d, more in zip(dxs, so_far or [None] * len(xs))], dweight, dbias
 
 
 def attention(q, k, v):

@@ -165,14 +165,25 @@ def conv_shapes(draw):
     return N, H, W, C, KH, KW, F, stride, padding
 
 
+def parts_of(draw, C):
+    """C channels in one part, or in two or three."""
+    ends = sorted(draw(st.sets(st.integers(1, C - 1), max_size=2))) if C > 1 else []
+    return [end - start for start, end in zip([0, *ends], [*ends, C])]
+
+
 @st.composite
 def convs(draw):
-    rng, (N, H, W, C, KH, KW, F, stride, padding) = draw(RNGS), draw(conv_shapes())
-    inputs = [normal(rng, (N, H, W, C)), normal(rng, (KH, KW, C, F))]
-    bias = draw(st.sampled_from([None, (F,), (N, F)]))
-    if bias is None:
-        return Sample(lambda x, w: ops.conv2d(x, w, stride=stride, padding=padding), inputs)
-    return Sample(lambda x, w, b: ops.conv2d(x, w, b, stride, padding), [*inputs, normal(rng, bias)])
+    """The picture in one part or in several, with and without bias and residual."""
+    rng, shapes = draw(RNGS), draw(conv_shapes())
+    N, H, W, C, KH, KW, F, stride, padding = shapes
+    parts, bias, residual = parts_of(draw, C), draw(st.sampled_from([None, (F,), (N, F)])), draw(st.booleans())
+    inputs = [normal(rng, (KH, KW, C, F))] + ([normal(rng, bias)] if bias else []) + ([normal(rng, out_shape(*shapes))] if residual else [])
+
+    def fn(w, *rest):
+        rest = list(rest)
+        b, more = rest.pop(0) if bias else None, rest.pop(0) if residual else None
+        return ops.conv2d(rest if len(rest) > 1 else rest[0], w, b, stride, padding, more)
+    return Sample(fn, inputs + [normal(rng, (N, H, W, part)) for part in parts])
 
 
 @st.composite
@@ -187,9 +198,15 @@ def norm_shapes(draw):
 
 @st.composite
 def group_norms(draw):
+    """x in one part or in several, each used once more beside, so that its gradient is added to one that is there."""
     rng, (shape, G), act = draw(RNGS), draw(norm_shapes()), draw(st.sampled_from([None, "silu"]))
-    inputs = [distinct(rng, shape), normal(rng, shape[-1:]), normal(rng, shape[-1:])]
-    return Sample(lambda x, w, b: ops.group_norm(x, w, b, G, act=act), inputs)
+    parts, again = parts_of(draw, shape[-1]), draw(st.booleans())
+    x = np.split(distinct(rng, shape), np.cumsum(parts)[:-1], axis=-1)
+
+    def fn(weight, bias, *xs):
+        y = ops.group_norm(list(xs) if len(xs) > 1 else xs[0], weight, bias, G, act=act)
+        return y + ops.concat(xs) if again else y
+    return Sample(fn, [normal(rng, shape[-1:]), normal(rng, shape[-1:]), *x])
 
 
 @st.composite
@@ -247,14 +264,16 @@ def out_shape(N, H, W, C, KH, KW, F, stride, padding):
 
 
 def conv2d_arguments(array, drawn):
-    (N, H, W, C, KH, KW, F, stride, padding), bias_ndim = drawn
-    bias = [None, array((F,)), array((N, F))][bias_ndim]
-    return array((N, H, W, C)), array((KH, KW, C, F)), bias, stride, padding
-
-
-def conv2d_dx_arguments(array, shapes):
+    shapes, bias_ndim, added = drawn
     N, H, W, C, KH, KW, F, stride, padding = shapes
-    return array(out_shape(*shapes)), array((KH, KW, C, F)), (H, W), stride, padding
+    bias = [None, array((F,)), array((N, F))][bias_ndim]
+    return array((N, H, W, C)), array((KH, KW, C, F)), bias, stride, padding, array(out_shape(*shapes)) if added else None
+
+
+def conv2d_dx_arguments(array, drawn):
+    shapes, added = drawn
+    N, H, W, C, KH, KW, F, stride, padding = shapes
+    return array(out_shape(*shapes)), array((KH, KW, C, F)), (H, W), stride, padding, array((N, H, W, C)) if added else None
 
 
 def conv2d_dw_arguments(array, shapes):
@@ -269,16 +288,22 @@ def matmul_arguments(array, shape):
     return a, b
 
 
+def parted(array, shape, parts):
+    """An array of this shape in parts (1 to 3) of its channels."""
+    return [np.ascontiguousarray(part) for part in np.array_split(array(shape), min(parts, shape[-1]), axis=-1)]
+
+
 def group_norm_arguments(array, drawn):
-    (shape, G), act = drawn
-    return array(shape), array(shape[-1:]), array(shape[-1:]), G, 1e-5, act
+    (shape, G), act, parts = drawn
+    return parted(array, shape, parts), array(shape[-1:]), array(shape[-1:]), G, 1e-5, act
 
 
 def group_norm_backward_arguments(array, drawn):
-    (shape, G), act = drawn
-    x, weight, bias = array(shape), array(shape[-1:]), array(shape[-1:])
-    _, mean, rstd = plain.group_norm(x, weight, bias, G, 1e-5, act)
-    return array(shape), x, weight, bias, mean.astype(x.dtype), rstd.astype(x.dtype), act
+    (shape, G), act, parts = drawn
+    xs, weight, bias, *_ = group_norm_arguments(array, drawn)
+    _, mean, rstd = plain.group_norm(xs, weight, bias, G, 1e-5, act)
+    so_far = [array(part.shape) if i else None for i, part in enumerate(xs)]
+    return array(shape), xs, weight, bias, mean.astype(weight.dtype), rstd.astype(weight.dtype), act, so_far
 
 
 def attention_backward_arguments(array, shapes):
@@ -320,13 +345,13 @@ MATRICES = st.tuples(st.lists(st.integers(1, 3), max_size=1), SIZES, SIZES, SIZE
 PARTS = st.tuples(SHAPES, st.lists(CHANNELS, min_size=1, max_size=3))
 
 KERNEL_SAMPLES = {
-    "conv2d": arguments(conv2d_arguments, st.tuples(conv_shapes(), st.integers(0, 2))),
-    "conv2d_dx": arguments(conv2d_dx_arguments, conv_shapes()),
+    "conv2d": arguments(conv2d_arguments, st.tuples(conv_shapes(), st.integers(0, 2), st.booleans())),
+    "conv2d_dx": arguments(conv2d_dx_arguments, st.tuples(conv_shapes(), st.booleans())),
     "conv2d_dw": arguments(conv2d_dw_arguments, conv_shapes()),
     "pixel_sum": arguments(lambda array, shape: (array(shape),), IMAGES),
     "matmul": arguments(matmul_arguments, MATRICES),
-    "group_norm": arguments(group_norm_arguments, st.tuples(norm_shapes(), ACTS)),
-    "group_norm_backward": arguments(group_norm_backward_arguments, st.tuples(norm_shapes(), ACTS)),
+    "group_norm": arguments(group_norm_arguments, st.tuples(norm_shapes(), ACTS, st.integers(1, 3))),
+    "group_norm_backward": arguments(group_norm_backward_arguments, st.tuples(norm_shapes(), ACTS, st.integers(1, 3))),
     "attention": arguments(lambda array, shapes: (array(shapes[0]), array(shapes[1]), array(shapes[1])), attention_shapes() | LONG_ATTENTION),
     "attention_backward": arguments(attention_backward_arguments, attention_shapes() | LONG_ATTENTION),
     "self_attention": arguments(self_attention_arguments, TOKENS),

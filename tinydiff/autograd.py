@@ -80,7 +80,9 @@ class Node:
         """Turn dy into the parents' gradients, add them into grads, and let go of all that was kept for it."""
         parents, closure = self.parents, self.closure
         self.free()
-        gradients = closure(dy)
+        so_far = {i: grads[parent] for i, parent in enumerate(parents) if parent in grads}
+        waiting = set(so_far)
+        gradients = closure(dy, so_far) if closure.__code__.co_argcount == 2 else closure(dy)
         if not isinstance(gradients, (tuple, list)) or len(gradients) < len(parents):
             raise GraphError(f"{self.name}: backward must return a tuple of gradients, one for each of its {len(parents)} array arguments")
         for i, (parent, gradient) in enumerate(zip(parents, gradients)):
@@ -90,8 +92,9 @@ class Node:
             if gradient.shape != parent.shape or gradient.dtype != parent.dtype:
                 raise GraphError(f"{self.name}: gradient {i} is {gradient.dtype} {gradient.shape}, "
                                  f"its argument {parent.dtype} {parent.shape}")
+            is_sum = i in waiting and i not in so_far       # backward has added to what was there
             # Added out of place: the first gradient may be an array that another input was given too.
-            grads[parent] = np.asarray(kernels.add(grads[parent], gradient)) if parent in grads else gradient
+            grads[parent] = np.asarray(kernels.add(grads[parent], gradient)) if parent in grads and not is_sum else gradient
 
     def free(self):
         """Drop the closure, and with it the arrays that it named."""
@@ -238,8 +241,9 @@ def primitive(forward):
     """Make an op on Tensors out of a function on arrays, and list it in PRIMITIVES under its name.
 
     forward(arrays..., settings...) -> (y, backward); backward(dy) -> a gradient for each array argument, in order; None where there is
-    none. A gradient may be a function of no arguments, called only if that input needs it. Neither may write into what it is given. The op
-    takes Tensors, arrays (not copied: leave them alone until backward) or numbers; TypeError where float32 and float64 meet, or where the
+    none. A gradient may be a function of no arguments, called only if that input needs it. Neither may write into what it is given.
+    backward(dy, so_far) saves a pass over memory: so_far holds, by argument number, the gradients that the arguments have already from their
+    other uses; what backward pops it adds to its own, in a new array, and the rest is added for it. The op takes Tensors, arrays (not copied: leave them alone until backward) or numbers; TypeError where float32 and float64 meet, or where the
     result leaves their dtype.
     """
     name, signature = forward.__name__, inspect.signature(forward)

@@ -92,7 +92,7 @@ def work_of_a_network(dtype):
     x, w, dy = array(3, 20, 22, 24), array(3, 3, 24, 40), array(3, 20, 22, 40)
     w2, dy2, q = array(3, 3, 24, 16), array(3, 10, 11, 16), [array(2, 4, 70, 12) for _ in range(4)]
     scale, shift = array(24), array(24)
-    normed = kernels.group_norm(x, scale, shift, 4, act="silu")
+    normed = kernels.group_norm([x], scale, shift, 4, act="silu")
     attended = kernels.attention(*q[:3])
     qkv = array(2, 70, 72)
     together = kernels.self_attention(qkv, 3)
@@ -101,9 +101,9 @@ def work_of_a_network(dtype):
     kernels.adamw_step(*parameters, 1e-3, 0.9, 0.99, 1e-8, 0.01, 3, 0.5, 0.9)
     return list(flat([
         kernels.conv2d(x, w, padding=1), kernels.conv2d_dx(dy, w, (20, 22), padding=1), kernels.conv2d_dw(x, dy, (3, 3), padding=1),
-        kernels.conv2d(x, w2, None, 2, 1), kernels.conv2d_dx(dy2, w2, (20, 22), 2, 1), kernels.conv2d_dw(x, dy2, (3, 3), 2, 1),
+        kernels.conv2d(x, w, None, 1, 1, dy), kernels.conv2d(x, w2, None, 2, 1), kernels.conv2d_dx(dy2, w2, (20, 22), 2, 1), kernels.conv2d_dw(x, dy2, (3, 3), 2, 1),
         kernels.pixel_sum(x), kernels.matmul(array(50, 30), array(30, 20)), normed,
-        kernels.group_norm_backward(x, x, scale, shift, *normed[1:], "silu"),
+        kernels.group_norm_backward(x, [x], scale, shift, *normed[1:], "silu"),
         attended, kernels.attention_backward(q[3], *q[:3], *attended), together, kernels.self_attention_backward(array(2, 70, 24), qkv, *together),
         kernels.silu(x), kernels.silu_backward(x, x), kernels.add(x, x),
         kernels.concat_channels([x, dy]), kernels.split_channels(x, [4, 20]), parameters, kernels.squared_norm([x, w])]))
@@ -132,7 +132,7 @@ def test_what_is_not_finite_stays_so(bad):
     w, ones = rng.standard_normal((3, 3, 16, 16)).astype(np.float32), np.ones(16, np.float32)
     with np.errstate(invalid="ignore"):
         for result in (kernels.conv2d(x, w, padding=1)[0, 3, 3], kernels.conv2d_dw(x, x, (3, 3), padding=1)[:, :, 5],
-                       kernels.group_norm(x, ones, ones, 4, act="silu")[0][0, 3, 3, 4:8],
+                       kernels.group_norm([x], ones, ones, 4, act="silu")[0][0, 3, 3, 4:8],
                        kernels.attention(*3 * [x.reshape(1, 1, 64, 16)])[0][0, 0, 27], kernels.squared_norm([x])):
             assert not np.isfinite(result).any()
     x[0, 3, 3, 5] = -bad

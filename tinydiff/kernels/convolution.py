@@ -20,9 +20,10 @@ def shifted(xp, i, j, stride, OH, OW):
     return xp[:, i:i + stride * (OH - 1) + 1:stride, j:j + stride * (OW - 1) + 1:stride]
 
 
-def conv2d_reference(x, w, bias=None, stride=1, padding=0):
+def conv2d_reference(x, w, bias=None, stride=1, padding=0, residual=None):
     """x (N,H,W,C), w (KH,KW,C,F), bias None, (F,) or (N,F) -> y (N,OH,OW,F), OH = (H + 2 padding - KH) // stride + 1.
 
+    residual: None, or an array like y that is added to it.
     y[n,h,w,f] = bias[f] + sum_ijc x[n, h s + i - p, w s + j - p, c] w[i,j,c,f]: a matrix product for each tap of the filter.
     """
     N, H, W, C = x.shape
@@ -30,11 +31,12 @@ def conv2d_reference(x, w, bias=None, stride=1, padding=0):
     OH, OW = out_size(H, KH, stride, padding), out_size(W, KW, stride, padding)
     xp = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     y = sum(shifted(xp, i, j, stride, OH, OW) @ w[i, j] for i in range(KH) for j in range(KW))
-    return y if bias is None else y + bias.reshape(-1, 1, 1, F)
+    y = y if bias is None else y + bias.reshape(-1, 1, 1, F)
+    return y if residual is None else y + residual
 
 
-def conv2d_dx_reference(dy, w, size, stride=1, padding=0):
-    """dy (N,OH,OW,F), w (KH,KW,C,F), size (H,W) of x -> dx (N,H,W,C).
+def conv2d_dx_reference(dy, w, size, stride=1, padding=0, so_far=None):
+    """dy (N,OH,OW,F), w (KH,KW,C,F), size (H,W) of x, so_far None or an array like x that is added -> dx (N,H,W,C).
 
     Each output pixel sends dy w^T back to the input pixels that it was made from.
     """
@@ -45,7 +47,8 @@ def conv2d_dx_reference(dy, w, size, stride=1, padding=0):
     for i in range(KH):
         for j in range(KW):
             shifted(dxp, i, j, stride, OH, OW)[...] += dy @ w[i, j].T
-    return dxp[:, padding:padding + H, padding:padding + W]
+    dx = dxp[:, padding:padding + H, padding:padding + W]
+    return dx if so_far is None else dx + so_far
 
 
 def conv2d_dw_reference(x, dy, kernel_size, stride=1, padding=0):
@@ -73,27 +76,29 @@ def by_winograd(kernel_size, stride) -> bool:
 
 
 @kernel(conv2d_reference)
-def conv2d(x, w, bias=None, stride=1, padding=0):
+def conv2d(x, w, bias=None, stride=1, padding=0, residual=None):
     KH, KW, C, F = w.shape
     VL = lanes(x.dtype)
     w = padded_channels(w, 2 * VL)                                                      # (KH,KW,C,F'), F' whole panels
     bias = np.zeros(w.shape[3], x.dtype) if bias is None else padded_channels(bias, 2 * VL)
+    residual = None if residual is None else padded_channels(residual, 2 * VL)
     if by_winograd((KH, KW), stride):
-        y = winograd(padded_channels(x, VL), padded_rows(w, VL), bias, padding)
+        y = winograd(padded_channels(x, VL), padded_rows(w, VL), bias, padding, residual)
     else:
         size = out_size(x.shape[1], KH, stride, padding), out_size(x.shape[2], KW, stride, padding)
-        y = direct(x, w, bias, size, stride, padding)
+        y = direct(x, w, bias, size, stride, padding, residual)
     return y[..., :F]
 
 
 @kernel(conv2d_dx_reference)
-def conv2d_dx(dy, w, size, stride=1, padding=0):
+def conv2d_dx(dy, w, size, stride=1, padding=0, so_far=None):
     KH, KW, C, F = w.shape
     VL = lanes(dy.dtype)
     if by_winograd((KH, KW), stride):
         turned = w[::-1, ::-1].swapaxes(2, 3)                                           # (3,3,F,C): the filter turned by 180 degrees
-        return conv2d(dy, turned, padding=2 - padding)
-    return direct_dx(dy, padded_rows(w, 2 * VL), size, stride, padding)[..., :C]
+        return conv2d(dy, turned, padding=2 - padding, residual=so_far)
+    so_far = None if so_far is None else padded_channels(so_far, 2 * VL)
+    return direct_dx(dy, padded_rows(w, 2 * VL), size, stride, padding, so_far)[..., :C]
 
 
 @kernel(conv2d_dw_reference)

@@ -29,8 +29,9 @@ def address(table, entry, base, elsewhere):
 
 
 @emitter
-def gathered_product(code, x, zeros, table, start, taps, w, w_start, C, bias, y, f, dustbin):
-    """y[rows, NB] = bias + sum over taps of x[gathered rows] w[tap]. A tile's table: where the rows go, their biases, then each tap's inputs."""
+def gathered_product(code, x, zeros, table, start, taps, w, w_start, C, bias, residual, add, y, f, dustbin):
+    """y[rows, NB] = bias (+ residual) + sum over taps of x[gathered rows] w[tap]. A tile's table: where the rows go, their biases, then each
+    tap's inputs. The residual lies as y does; where it is not to be added, `add` is 0 and the vector of zeros is read."""
     table, w, NB, v_lanes = table + start, w + w_start, tile_columns(code.lanes), code.lanes
 
     def tap(i, values):
@@ -40,14 +41,14 @@ def gathered_product(code, x, zeros, table, start, taps, w, w_start, C, bias, y,
     biases = [bias + (table + ROWS + r).integer() + f for r in range(ROWS)]
     values = code.loop(taps, tap, [(b + v * v_lanes).load() for b in biases for v in range(TILE_VECTORS)])
     for r in range(ROWS):
-        target = address(table, r, y + f, dustbin)
+        target, more = address(table, r, y + f, dustbin), choose(add.above(0), address(table, r, residual + f, zeros), zeros)
         for v in range(TILE_VECTORS):
-            (target + v * v_lanes).store(values[r * TILE_VECTORS + v])
+            (target + v * v_lanes).store(values[r * TILE_VECTORS + v] + (more + v * v_lanes).load())
 
 
 @jit
-def gather(x, w, bias, bias_step, y, h0, w0, spacing, grid_h, grid_w, stride, taps, space, tables, zeros):
-    """y[:, h0 + a spacing, w0 + b spacing] = bias + sum over taps (dh, dw) of x[:, a stride + dh, b stride + dw] w[tap].
+def gather(x, w, bias, bias_step, residual, add, y, h0, w0, spacing, grid_h, grid_w, stride, taps, space, tables, zeros):
+    """y[:, h0 + a spacing, w0 + b spacing] = bias (+ residual there) + sum over taps (dh, dw) of x[:, a stride + dh, b stride + dw] w[tap].
 
     a < grid_h and b < grid_w.
     """
@@ -71,7 +72,8 @@ def gather(x, w, bias, bias_step, y, h0, w0, spacing, grid_h, grid_w, stride, ta
                 table[entry + (i + 2) * ROWS] = ((n * H + h) * W + v) * C if met else OUTSIDE
         for panel in range(panels):
             for tile in range(tiles):
-                gathered_product(x, zeros, table, tile * entries, n_taps, w, panel * n_taps * C * NB, C, bias, y, panel * NB, dustbin)
+                gathered_product(x, zeros, table, tile * entries, n_taps, w, panel * n_taps * C * NB, C, bias, residual, add,
+                                 y, panel * NB, dustbin)
 
 
 @emitter
@@ -134,35 +136,35 @@ def weight_panels(w, taps) -> np.ndarray:
     return np.ascontiguousarray(chosen.transpose(2, 0, 1, 3))
 
 
-def run_gather(x, w, bias, y, taps, origin=(0, 0), spacing=1, stride=1):
+def run_gather(x, w, bias, residual, y, taps, origin=(0, 0), spacing=1, stride=1):
     """Launch `gather` for the taps [(index into w, dh, dw)] and the output pixels origin + spacing (a, b)."""
     _, OH, OW, F = y.shape
     grid = [-(-(size - start) // spacing) for size, start in zip((OH, OW), origin)]
     steps = np.array([tap[1:] for tap in taps], np.int64).reshape(-1, 2)
     zeros = np.zeros(max(x.shape[3], F), x.dtype)
     gather(readonly(x), readonly(weight_panels(w, [tap[0] for tap in taps])), readonly(zeros if bias is None else bias),
-           F if bias is not None and bias.ndim == 2 else 0, y, *origin, spacing, *grid, stride, readonly(steps),
+           F if bias is not None and bias.ndim == 2 else 0, readonly(y if residual is None else residual), int(residual is not None), y, *origin, spacing, *grid, stride, readonly(steps),
            scratch("dustbin", tile_columns(lanes(x.dtype)), x.dtype),
            scratch("table", (len(taps) + 2) * ROWS * BLOCK_TILES, np.int64), readonly(zeros))
 
 
-def direct(x, w, bias, size, stride, padding) -> np.ndarray:
-    """(N,H,W,C) x (KH,KW,C,F) -> (N,*size,F); bias None, (F,) or (N,F)."""
+def direct(x, w, bias, size, stride, padding, residual) -> np.ndarray:
+    """(N,H,W,C) x (KH,KW,C,F) -> (N,*size,F); bias None, (F,) or (N,F); residual like the result, or None."""
     KH, KW, C, F = w.shape
     y = empty((x.shape[0], *size, F), x.dtype)
-    run_gather(x, w, bias, y, [(i * KW + j, i - padding, j - padding) for i in range(KH) for j in range(KW)], stride=stride)
+    run_gather(x, w, bias, residual, y, [(i * KW + j, i - padding, j - padding) for i in range(KH) for j in range(KW)], stride=stride)
     return y
 
 
-def direct_dx(dy, w, size, stride, padding) -> np.ndarray:
-    """(N,OH,OW,F) x (KH,KW,C,F) -> (N,*size,C)."""
+def direct_dx(dy, w, size, stride, padding, residual) -> np.ndarray:
+    """(N,OH,OW,F) x (KH,KW,C,F) -> (N,*size,C); residual like the result, or None."""
     KH, KW, C, F = w.shape
     dx, turned = empty((dy.shape[0], *size, C), dy.dtype), w.transpose(0, 1, 3, 2)      # (KH,KW,F,C)
     for h0 in range(min(stride, size[0])):
         for w0 in range(min(stride, size[1])):
             taps = [(i * KW + j, (h0 + padding - i) // stride, (w0 + padding - j) // stride) for i in range(KH) for j in range(KW)
                     if (h0 + padding - i) % stride == 0 and (w0 + padding - j) % stride == 0]
-            run_gather(dy, turned, None, dx, taps, (h0, w0), spacing=stride)
+            run_gather(dy, turned, None, residual, dx, taps, (h0, w0), spacing=stride)
     return dx
 
 

@@ -9,6 +9,9 @@ Backward, with dz the gradient before act, dxhat = dz weight, and < > the mean o
 Memory is what this costs, not arithmetic: a picture is read twice forward (statistics, then output) and twice backward (dz and its sums, then
 dx), one vector of channels at a time down a strip of pixels that stays in the first-level cache. Saved are x, mean and rstd; SiLU is recomputed.
 Per channel all of it is linear: y = act(a x + b), dx = a dz + b x + c, with a, b, c from the group's sums.
+
+x may be several arrays, whose channels then count as lying one after the other: what a U-Net's skip connections bring together is read where it
+is, never copied into one array. And a gradient that x has already from elsewhere is added while dx is written.
 """
 import numpy as np
 from numba import prange
@@ -23,8 +26,9 @@ STRIP = 64                               # pixels of a strip: with 64 channels, 
 UNROLL = 4                               # pixels in flight at once, each with sums of its own: an add waits four cycles for the last one
 
 
-def group_norm_reference(x, weight, bias, groups, eps=1e-5, act=None):
-    """x (N,...,C), weight and bias (C,) -> y like x, mean (N,G), rstd (N,G). act None or "silu"."""
+def group_norm_reference(xs, weight, bias, groups, eps=1e-5, act=None):
+    """xs [(N,...,C1), (N,...,C2), ...], weight and bias (C,) -> y (N,...,C), mean (N,G), rstd (N,G). act None or "silu"."""
+    x = np.concatenate(xs, axis=-1)
     N, C = x.shape[0], x.shape[-1]
     g = x.reshape(N, -1, groups, C // groups)                             # (N,P,G,C/G)
     mean = g.mean((1, 3), dtype=np.float64)
@@ -35,8 +39,12 @@ def group_norm_reference(x, weight, bias, groups, eps=1e-5, act=None):
     return y.astype(x.dtype), mean.astype(x.dtype), rstd.astype(x.dtype)
 
 
-def group_norm_backward_reference(dy, x, weight, bias, mean, rstd, act=None):
-    """dy and x (N,...,C), weight and bias (C,), mean and rstd (N,G) of the forward pass -> dx, dweight, dbias."""
+def group_norm_backward_reference(dy, xs, weight, bias, mean, rstd, act=None, so_far=None):
+    """dy (N,...,C), xs, weight and bias (C,), mean and rstd (N,G) of the forward pass -> [dx1, dx2, ...], dweight, dbias.
+
+    so_far: for each of xs an array like it that is added to its gradient, or None; None for none at all.
+    """
+    x = np.concatenate(xs, axis=-1)
     N, C, groups = x.shape[0], x.shape[-1], mean.shape[1]
     r = rstd[:, None, :, None].astype(np.float64)
     xhat = (x.reshape(N, -1, groups, C // groups) - mean[:, None, :, None].astype(np.float64)) * r      # (N,P,G,C/G)
@@ -45,18 +53,21 @@ def group_norm_backward_reference(dy, x, weight, bias, mean, rstd, act=None):
         dz = silu_backward_reference(dz, flat * weight + bias)
     dxhat = (dz * weight).reshape(xhat.shape)
     dx = r * (dxhat - dxhat.mean((1, 3), keepdims=True) - xhat * (dxhat * xhat).mean((1, 3), keepdims=True))
-    return dx.reshape(x.shape).astype(x.dtype), (dz * flat).sum((0, 1)).astype(x.dtype), dz.sum((0, 1)).astype(x.dtype)
+    dxs = np.split(dx.reshape(x.shape).astype(x.dtype), np.cumsum([part.shape[-1] for part in xs])[:-1], axis=-1)
+    dxs = [d if more is None else d + more for d, more in zip(dxs, so_far or [None] * len(xs))]
+    return dxs, (dz * flat).sum((0, 1)).astype(x.dtype), dz.sum((0, 1)).astype(x.dtype)
 
 
-# The four passes. Each formula takes the vectors of one pixel and gives the vector to write and what to add to the sums.
+# The passes. Each formula takes what a pixel has of a channel's vector in the arrays of the pass, then the channel's numbers, and gives what to
+# write and what to add to the sums.
 
-def statistics_formula(x, dy, shift):
+def statistics_formula(x, shift):
     v = x - shift                                                         # near zero: the sum of squares does not cancel
     return None, [v, v * v]
 
 
 def make_output_formula(act):
-    def output_formula(x, dy, a, b):
+    def output_formula(x, a, b):
         z = x * a + b
         return silu_reference(z) if act else z, []
     return output_formula
@@ -73,18 +84,35 @@ def dx_formula(x, dz, a, b, c):
     return a * dz + b * x + c, []
 
 
-def make_pass(formula, n_numbers, n_sums):
-    """Emitter of one pass over `pixels` pixels: y = formula(x, dy, numbers of the channel), sums += its second result."""
+def dx_add_formula(x, dz, so_far, a, b, c):
+    return a * dz + b * x + c + so_far, []
+
+
+X, DX, SO_FAR, CHANNELS = 0, 1, 2, 3                                      # columns of the table of parts: three addresses, and C1, C2, ...
+WHOLE = -1                                                                # stands for y or dy, which has all channels
+
+
+def make_pass(formula, inputs, output, n_numbers, n_sums):
+    """Emitter of one pass over `pixels` pixels of a part, from pixel `start` on: output = formula(inputs, numbers), sums += its second result.
+
+    inputs and output are columns of the table, or WHOLE. The part's channels are the whole's from `first` on; C is how many there are.
+    """
     @emitter
-    def run(code, x, dy, y, numbers, sums, start, C, pixels):
+    def run(code, whole, table, row, numbers, sums, first, C, start, pixels):
+        channels = (table + row + CHANNELS).integer()
+
+        def at(name, k, c):
+            if name == WHOLE:
+                return (whole + (start + k) * C + first + c).on(code)
+            return (code.address((table + row + name).integer()) + (start + k) * channels + c)
+
         def column(code, c):
-            channel = [(numbers + j * C + c).on(code).load() for j in range(n_numbers)]
+            channel = [(numbers + j * C + first + c).on(code).load() for j in range(n_numbers)]
 
             def pixel(k, totals):
-                place = start + k * C + c
-                value, more = formula((x + place).on(code).load(), (dy + place).on(code).load(), *channel)
+                value, more = formula(*(at(name, k, c).on(code).load() for name in inputs), *channel)
                 if value is not None:
-                    (y + place).on(code).store(value)
+                    at(output, k, c).on(code).store(value)
                 return [total + term for total, term in zip(totals, more)]
 
             def several(k, totals):
@@ -96,29 +124,31 @@ def make_pass(formula, n_numbers, n_sums):
             totals = [sum(totals[j + n_sums:: n_sums], totals[j]) for j in range(n_sums)]
             totals = code.loop(pixels - rounds * UNROLL, lambda k, totals: pixel(rounds * UNROLL + k, totals), totals)
             for j, total in enumerate(totals):
-                place = (sums + j * C + c).on(code)
+                place = (sums + j * C + first + c).on(code)
                 place.store(place.load() + total)
-        code.each(C, column)
+        code.each(channels, column)
     return run
 
 
-statistics_pass = make_pass(statistics_formula, 1, 2)
-output_pass, output_silu_pass = (make_pass(make_output_formula(act), 2, 0) for act in (False, True))
-dz_pass, dz_silu_pass = (make_pass(make_dz_formula(act), 3, 2) for act in (False, True))
-dx_pass = make_pass(dx_formula, 3, 0)
+statistics_pass = make_pass(statistics_formula, [X], None, 1, 2)
+output_pass, output_silu_pass = (make_pass(make_output_formula(act), [X], WHOLE, 2, 0) for act in (False, True))
+dz_pass, dz_silu_pass = (make_pass(make_dz_formula(act), [X, WHOLE], DX, 3, 2) for act in (False, True))
+dx_pass, dx_add_pass = make_pass(dx_formula, [X, DX], DX, 3, 0), make_pass(dx_add_formula, [X, DX, SO_FAR], DX, 3, 0)
 
 
 @jit
-def forward(x, weight, bias, y, mean, rstd, eps, silu):
-    N, P, C = x.shape
-    G = mean.shape[1]
+def forward(table, firsts, weight, bias, y, mean, rstd, eps, silu):
+    """y, mean and rstd from the parts in the table; part i's channels are y's from firsts[i] on."""
+    N, P, C = y.shape
+    G, parts, columns = mean.shape[1], table.shape[0], table.shape[1]
     for n in prange(N):                                                   # owns picture n of y, mean and rstd
-        numbers, strip, sums = np.zeros((2, C), x.dtype), np.zeros((2, C), x.dtype), np.zeros((2, C))
-        for c in range(C):
-            numbers[0, c] = x[n, 0, c]                                    # the shift: the first pixel
+        numbers, strip, sums = np.zeros((2, C), y.dtype), np.zeros((2, C), y.dtype), np.zeros((2, C))
+        for i in range(parts):
+            first_pixel(table, i * columns, numbers, firsts[i], n * P)    # the shift
         for p in range(0, P, STRIP):
             strip[:] = 0
-            statistics_pass(x, x, y, numbers, strip, (n * P + p) * C, C, min(STRIP, P - p))
+            for i in range(parts):
+                statistics_pass(y, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
             for c in range(C):
                 sums[0, c] += strip[0, c]
                 sums[1, c] += strip[1, c]
@@ -137,28 +167,38 @@ def forward(x, weight, bias, y, mean, rstd, eps, silu):
                 numbers[0, c] = r * weight[c]
                 numbers[1, c] = bias[c] - mu * r * weight[c]
         for p in range(0, P, STRIP):
-            if silu:
-                output_silu_pass(x, x, y, numbers, strip, (n * P + p) * C, C, min(STRIP, P - p))
-            else:
-                output_pass(x, x, y, numbers, strip, (n * P + p) * C, C, min(STRIP, P - p))
+            for i in range(parts):
+                if silu:
+                    output_silu_pass(y, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
+                else:
+                    output_pass(y, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
+
+
+@emitter
+def first_pixel(code, table, row, numbers, first, start):
+    """numbers[first...] = the part's channels at pixel `start`."""
+    channels = (table + row + CHANNELS).integer()
+    x = code.address((table + row + X).integer()) + start * channels
+    code.each(channels, lambda code, c: (numbers + first + c).on(code).store((x + c).on(code).load()))
 
 
 @jit
-def backward(dy, x, weight, bias, mean, rstd, dx, dweight, dbias, silu):
-    """dx holds dz between the two passes; dweight and dbias (N,C) are each picture's own."""
-    N, P, C = x.shape
-    G = mean.shape[1]
-    for n in prange(N):                                                   # owns picture n of dx, dweight and dbias
-        numbers, strip, sums = np.zeros((3, C), x.dtype), np.zeros((2, C), x.dtype), np.zeros((2, C))
+def backward(table, firsts, dy, weight, bias, mean, rstd, dweight, dbias, silu):
+    """The parts' dx, which hold dz between the two passes; dweight and dbias (N,C) are each picture's own."""
+    N, P, C = dy.shape
+    G, parts, columns = mean.shape[1], table.shape[0], table.shape[1]
+    for n in prange(N):                                                   # owns picture n of every dx, dweight and dbias
+        numbers, strip, sums = np.zeros((3, C), dy.dtype), np.zeros((2, C), dy.dtype), np.zeros((2, C))
         for c in range(C):
             m, r = np.float64(mean[n, c // (C // G)]), np.float64(rstd[n, c // (C // G)])
             numbers[0, c], numbers[1, c], numbers[2, c] = r * weight[c], bias[c] - m * r * weight[c], m
         for p in range(0, P, STRIP):
             strip[:] = 0
-            if silu:
-                dz_silu_pass(x, dy, dx, numbers, strip, (n * P + p) * C, C, min(STRIP, P - p))
-            else:
-                dz_pass(x, dy, dx, numbers, strip, (n * P + p) * C, C, min(STRIP, P - p))
+            for i in range(parts):
+                if silu:
+                    dz_silu_pass(dy, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
+                else:
+                    dz_pass(dy, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
             for c in range(C):
                 sums[0, c] += strip[0, c]
                 sums[1, c] += strip[1, c]
@@ -172,21 +212,37 @@ def backward(dy, x, weight, bias, mean, rstd, dx, dweight, dbias, silu):
             for c in range(first, end):
                 numbers[0, c], numbers[1, c], numbers[2, c] = r * weight[c], -r * r * dxhat_xhat, r * (r * m * dxhat_xhat - dxhat)
         for p in range(0, P, STRIP):
-            dx_pass(x, dx, dx, numbers, strip, (n * P + p) * C, C, min(STRIP, P - p))
+            for i in range(parts):
+                if table[i, SO_FAR] != 0:
+                    dx_add_pass(dy, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
+                else:
+                    dx_pass(dy, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
+
+
+def parts_table(xs, dxs, so_far):
+    """The table of the parts, and the first channel of each. The arrays must live as long as it is used."""
+    rows = [[0 if array is None else array.ctypes.data for array in part] + [part[0].shape[-1]] for part in zip(xs, dxs, so_far)]
+    table = np.array(rows, np.int64)
+    return readonly(table), readonly(np.cumsum(table[:, CHANNELS]) - table[:, CHANNELS])
 
 
 @kernel(group_norm_reference)
-def group_norm(x, weight, bias, groups, eps=1e-5, act=None):
-    flat = readonly(x).reshape(x.shape[0], -1, x.shape[-1])               # (N,P,C)
-    y, mean, rstd = empty(x.shape, x.dtype), np.empty((len(x), groups), x.dtype), np.empty((len(x), groups), x.dtype)
-    forward(flat, readonly(weight), readonly(bias), y.reshape(flat.shape), mean, rstd, eps, act == "silu")
+def group_norm(xs, weight, bias, groups, eps=1e-5, act=None):
+    xs = [np.ascontiguousarray(x) for x in xs]
+    shape, dtype = (*xs[0].shape[:-1], sum(x.shape[-1] for x in xs)), xs[0].dtype
+    y, mean, rstd = empty(shape, dtype), np.empty((shape[0], groups), dtype), np.empty((shape[0], groups), dtype)
+    nothing = [None] * len(xs)
+    forward(*parts_table(xs, nothing, nothing), readonly(weight), readonly(bias), y.reshape(shape[0], -1, shape[-1]), mean, rstd, eps,
+            act == "silu")
     return y, mean, rstd
 
 
 @kernel(group_norm_backward_reference)
-def group_norm_backward(dy, x, weight, bias, mean, rstd, act=None):
-    flat = readonly(x).reshape(x.shape[0], -1, x.shape[-1])               # (N,P,C)
-    dx, dweight, dbias = empty(x.shape, x.dtype), np.empty((len(x), x.shape[-1])), np.empty((len(x), x.shape[-1]))
-    backward(readonly(dy).reshape(flat.shape), flat, readonly(weight), readonly(bias), readonly(mean), readonly(rstd),
-             dx.reshape(flat.shape), dweight, dbias, act == "silu")
-    return dx, dweight.sum(0).astype(x.dtype), dbias.sum(0).astype(x.dtype)
+def group_norm_backward(dy, xs, weight, bias, mean, rstd, act=None, so_far=None):
+    xs = [np.ascontiguousarray(x) for x in xs]
+    so_far = [None if more is None else np.ascontiguousarray(more) for more in so_far or [None] * len(xs)]
+    N, C = dy.shape[0], dy.shape[-1]
+    dxs, dweight, dbias = [empty(x.shape, x.dtype) for x in xs], np.empty((N, C)), np.empty((N, C))
+    backward(*parts_table(xs, dxs, so_far), readonly(dy).reshape(N, -1, C), readonly(weight), readonly(bias), readonly(mean), readonly(rstd),
+             dweight, dbias, act == "silu")
+    return dxs, dweight.sum(0).astype(dy.dtype), dbias.sum(0).astype(dy.dtype)

@@ -67,15 +67,16 @@ def two_dimensional(transform, grid):
 # The same transforms as kernels: a grid of vectors is loaded, transformed in registers and stored.
 
 
-def make_transform(transform, size, source_edges=False, target_edges=False, bias=False):
-    """Emitter of: target grid = transform of the size x size source grid (+ bias), all strides given.
+def make_transform(transform, size, source_edges=False, target_edges=False, bias=False, residual=False):
+    """Emitter of: target grid = transform of the size x size source grid (+ bias) (+ the grid that lies in `more` as the target does in its
+    array), all strides given.
 
     source_edges: rows outside [top, bottom) and columns outside [left, right) are read at `outside`, where zeros are. target_edges: there
     they are written to `outside`, a dustbin.
     """
     @emitter
-    def run(code, source, s, s_row, s_column, target, t, t_row, t_column, outside, o, top, bottom, left, right, biases, b):
-        source, target, outside = source + s, target + t, outside + o
+    def run(code, source, s, s_row, s_column, target, t, t_row, t_column, outside, o, top, bottom, left, right, biases, b, more):
+        source, target, outside, more = source + s, target + t, outside + o, more + t
 
         def at(grid, i, j, i_stride, j_stride, edges):
             place = grid + i * i_stride + j * j_stride
@@ -88,6 +89,8 @@ def make_transform(transform, size, source_edges=False, target_edges=False, bias
         for i, row in enumerate(two_dimensional(transform, grid)):
             for j, vec in enumerate(row):
                 value = vec + (biases + b).load() if bias else vec
+                if residual:
+                    value = value + at(more, i, j, t_row, t_column, target_edges).load()
                 at(target, i, j, t_row, t_column, target_edges).store(value)
     return run
 
@@ -98,6 +101,8 @@ transform_input = make_transform(input_transform, 6)
 transform_input_edge = make_transform(input_transform, 6, source_edges=True)
 transform_output = make_transform(output_transform, 6, bias=True)
 transform_output_edge = make_transform(output_transform, 6, target_edges=True, bias=True)
+transform_output_add = make_transform(output_transform, 6, bias=True, residual=True)
+transform_output_add_edge = make_transform(output_transform, 6, target_edges=True, bias=True, residual=True)
 transform_gradient = make_transform(output_adjoint, 4)
 transform_gradient_edge = make_transform(output_adjoint, 4, source_edges=True)
 
@@ -138,14 +143,14 @@ def gather_tile(x, tile, rows, columns, padding, VL, V, slot, T, panel, zeros):
     interior = h >= 0 and w >= 0 and h + 6 <= H and w + 6 <= W
     for c in range(0, C, VL):
         if interior:
-            transform_input(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, 0, 0, 0, 0, zeros, 0)
+            transform_input(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros)
         else:
-            transform_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w, zeros, 0)
+            transform_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w, zeros, 0, zeros)
 
 
 @jit
-def forward(x, u, bias, bias_step, y, padding, T, VL, space, zeros):
-    """y = the convolution of x with the transformed weights u, plus bias[n * bias_step + f]."""
+def forward(x, u, bias, bias_step, residual, add, y, padding, T, VL, space, zeros):
+    """y = the convolution of x with the transformed weights u, plus bias[n * bias_step + f], plus the residual if `add`."""
     N, H, W, C = x.shape
     _, OH, OW, F = y.shape
     rows, columns, NB = (OH + 3) // 4, (OW + 3) // 4, 2 * VL
@@ -167,10 +172,16 @@ def forward(x, u, bias, bias_step, y, padding, T, VL, space, zeros):
             interior = h + 4 <= OH and w + 4 <= OW
             for f in range(0, F, VL):
                 m, target, b = f // NB * T * NB + slot * NB + f % NB, ((n * OH + h) * OW + w) * F + f, n * bias_step + f
-                if interior:
-                    transform_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, 0, 0, 0, bias, b)
+                if interior and add:
+                    transform_output_add(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, 0, 0, 0, bias, b, residual)
+                elif interior:
+                    transform_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, 0, 0, 0, bias, b, residual)
+                elif add:
+                    transform_output_add_edge(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, bias, b,
+                                              residual)
                 else:
-                    transform_output_edge(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, bias, b)
+                    transform_output_edge(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, bias, b,
+                                          residual)
 
 
 @jit
@@ -199,9 +210,9 @@ def weight_gradient_slices(x, dy, du, padding, T, VL, space, zeros):
                 for f in range(0, F, VL):
                     source, m = ((n * OH + h) * OW + w) * F + f, f // NB * T * NB + slot * NB + f % NB
                     if interior:
-                        transform_gradient(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, 0, 0, 0, zeros, 0)
+                        transform_gradient(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros)
                     else:
-                        transform_gradient_edge(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, OH - h, 0, OW - w, zeros, 0)
+                        transform_gradient_edge(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, OH - h, 0, OW - w, zeros, 0, zeros)
             for p in range(36):
                 for f in range(0, F, NB):
                     for c in range(0, C, c_rows):
@@ -219,7 +230,7 @@ def weight_gradient_sum(du, dw, VL, zeros):
                 for f in range(F):
                     du[0, p, c, f] += du[s, p, c, f]
         for f in range(0, F, VL):
-            transform_weight_back(du, c * F + f, 6 * C * F, C * F, dw, c * F + f, 3 * C * F, C * F, zeros, 0, 0, 0, 0, 0, zeros, 0)
+            transform_weight_back(du, c * F + f, 6 * C * F, C * F, dw, c * F + f, 3 * C * F, C * F, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros)
 
 
 @jit
@@ -230,7 +241,7 @@ def transform_weights(w, u, VL, zeros):
     for c in prange(C):                                                         # owns channel c of every panel
         for f in range(0, F, VL):
             transform_weight(w, c * F + f, 3 * C * F, C * F, u, (f // NB * C + c) * NB + f % NB, 6 * C * F, C * F,
-                             zeros, 0, 0, 0, 0, 0, zeros, 0)
+                             zeros, 0, 0, 0, 0, 0, zeros, 0, zeros)
 
 
 # Calls from Python. Channels are whole vectors here: C a multiple of `lanes`, F of NB (the gradient: both of NB).
@@ -240,8 +251,8 @@ def tiles_in_block(OH, OW, rows):
     return rows * max(1, (12 if OH * OW > 64 else 36) // rows)
 
 
-def winograd(x, w, bias, padding) -> np.ndarray:
-    """(N,H,W,C) x (3,3,C,F) -> (N,H+2p-2,W+2p-2,F); bias (F,) or (N,F)."""
+def winograd(x, w, bias, padding, residual) -> np.ndarray:
+    """(N,H,W,C) x (3,3,C,F) -> (N,H+2p-2,W+2p-2,F); bias (F,) or (N,F); residual like the result, or None."""
     N, H, W, C = x.shape
     F, VL = w.shape[3], lanes(x.dtype)
     y = empty((N, H + 2 * padding - 2, W + 2 * padding - 2, F), x.dtype)
@@ -250,7 +261,8 @@ def winograd(x, w, bias, padding) -> np.ndarray:
     u = empty((36, C * F), x.dtype)
     transform_weights(readonly(w), u, VL, readonly(zeros))
     space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)
-    forward(readonly(x), u, readonly(bias), F if bias.ndim == 2 else 0, y, padding, T, VL, space, readonly(zeros))
+    forward(readonly(x), u, readonly(bias), F if bias.ndim == 2 else 0, readonly(y if residual is None else residual), residual is not None,
+            y, padding, T, VL, space, readonly(zeros))
     return y
 
 

@@ -13,6 +13,8 @@ from tinydiff.nn.module import Module
 class ResBlock(Module):
     """norm-SiLU-conv, plus the time, norm-SiLU-conv, plus the input: x (N,H,W,C), emb (N,E) -> (N,H,W,F).
 
+    Where C != F, x may be a list of Tensors with C channels together: they are taken as concatenated.
+
     `emb` is the time embedding after its SiLU; each block has its own Linear that makes of it one number per picture and channel.
     The input goes through a 1x1 convolution where the number of channels changes.
     """
@@ -29,8 +31,7 @@ class ResBlock(Module):
 
     def __call__(self, x, emb):
         h = self.conv1(self.norm1(x), shift=self.time(emb))  # (N,H,W,F)
-        h = self.conv2(self.dropout(self.norm2(h)))
-        return h + (x if self.shortcut is None else self.shortcut(x))
+        return self.conv2(self.dropout(self.norm2(h)), residual=x if self.shortcut is None else self.shortcut(x))
 
 
 class Attention(Module):
@@ -52,7 +53,7 @@ class Attention(Module):
         N, H, W, C = x.shape
         qkv = ops.reshape(self.qkv(self.norm(x)), (N, H * W, 3 * C))  # (N,L,3C)
         h = ops.self_attention(qkv, self.heads)  # (N,L,C)
-        return x + self.out(ops.reshape(h, (N, H, W, C)))
+        return self.out(ops.reshape(h, (N, H, W, C)), residual=x)
 
     def _details(self):
         return f"{self.heads} heads"

@@ -51,10 +51,13 @@ class Conv2d(Module):
         self.weight = uniform_parameter((kernel_size, kernel_size, C, F), fan_in, zero, rng, dtype)
         self.bias = uniform_parameter((F,), fan_in, zero, rng, dtype)
 
-    def __call__(self, x, shift=None):
-        """`shift` (N,F), where given, is added to every pixel of picture n's output: it joins the bias, which costs nothing."""
+    def __call__(self, x, shift=None, residual=None):
+        """`shift` (N,F), where given, is added to every pixel of picture n's output; `residual`, an array like the output, to all of it.
+
+        Both cost next to nothing here, where the output is written anyway. x: a Tensor, or a list of Tensors that are taken as concatenated.
+        """
         bias = self.bias if shift is None else self.bias + shift  # (N,F) with a shift
-        return ops.conv2d(x, self.weight, bias, self.stride, self.padding)
+        return ops.conv2d(x, self.weight, bias, self.stride, self.padding, residual)
 
     def _details(self):
         K, _, C, F = self.weight.shape
@@ -64,7 +67,7 @@ class Conv2d(Module):
 class GroupNorm(Module):
     """Each picture's groups of channels to mean 0 and variance 1, then weight x + bias, then `act` (None or "silu").
 
-    (N,...,C) -> the same. weight (C,) starts at one, bias (C,) at zero. Wu and He 2018 (arXiv 1803.08494, equations 1 to 3 and 7).
+    (N,...,C), or a list of Tensors with C channels together -> (N,...,C). weight (C,) starts at one, bias (C,) at zero. Wu and He 2018 (arXiv 1803.08494, equations 1 to 3 and 7).
     """
 
     def __init__(self, C: int, groups: int, act: str | None = None, *, dtype=np.float32):

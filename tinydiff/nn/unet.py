@@ -163,7 +163,7 @@ class UNet(Module):
 
         for level in reversed(range(len(self.up))):
             for stage in self.up[level]:
-                h = stage(ops.concat([h, skips.pop()], axis=-1), emb)
+                h = stage([h, skips.pop()], emb)  # both, as if concatenated
             if level > 0:
                 h = self.upsample[level - 1](ops.upsample_nearest(h))  # twice the pixels a side
 

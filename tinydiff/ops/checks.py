@@ -20,6 +20,17 @@ def expect_shape(op, name, array, shape, why):
         raise ValueError(f"{op}: {name} must have shape {tuple(shape)} {why}, got {array.shape}")
 
 
+def expect_parts(op, name, x, axes):
+    """x as a list of arrays that differ in their last axis, the channels, only: itself, or the one array that it is. Raises as expect does."""
+    parts = x if isinstance(x, (list, tuple)) else [x]
+    for part in parts:
+        expect(op, name, part, axes)
+    if not parts or any(part.shape[:-1] != parts[0].shape[:-1] for part in parts):
+        raise ValueError(f"{op}: the parts of {name} must be one or more and differ in their channels only, got "
+                         f"{', '.join(str(part.shape) for part in parts) or 'none'}")
+    return list(parts)
+
+
 def expect_int(op, name, value, least):
     """Raise TypeError unless value is an int, ValueError where it is less than least."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
