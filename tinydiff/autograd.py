@@ -243,8 +243,10 @@ def primitive(forward):
     forward(arrays..., settings...) -> (y, backward); backward(dy) -> a gradient for each array argument, in order; None where there is
     none. A gradient may be a function of no arguments, called only if that input needs it. Neither may write into what it is given.
     backward(dy, so_far) saves a pass over memory: so_far holds, by argument number, the gradients that the arguments have already from their
-    other uses; what backward pops it adds to its own, in a new array, and the rest is added for it. The op takes Tensors, arrays (not copied: leave them alone until backward) or numbers; TypeError where float32 and float64 meet, or where the
-    result leaves their dtype.
+    other uses; what backward pops it adds to its own, in a new array, and the rest is added for it.
+
+    The op takes Tensors, arrays (not copied: leave them alone until backward) or numbers; TypeError where float32 and float64 meet, or
+    where the result leaves their dtype.
     """
     name, signature = forward.__name__, inspect.signature(forward)
 

@@ -18,5 +18,5 @@ from .products import matmul
 from .registry import KERNELS
 
 __all__ = ["KERNELS", "add", "adamw_step", "attention", "attention_backward", "concat_channels", "conv2d", "conv2d_dw", "conv2d_dx",
-           "group_norm", "group_norm_backward", "matmul", "pixel_sum", "pool_sum", "self_attention", "self_attention_backward", "silu", "silu_backward",
-           "split_channels", "squared_norm", "upsample"]
+           "group_norm", "group_norm_backward", "matmul", "pixel_sum", "pool_sum", "self_attention", "self_attention_backward", "silu",
+           "silu_backward", "split_channels", "squared_norm", "upsample"]

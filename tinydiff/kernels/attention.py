@@ -17,10 +17,10 @@ from numpy.lib.stride_tricks import as_strided
 from .buffers import empty, scratch
 from .jit import jit, readonly
 from .registry import kernel
-from .tile import ROWS, tile_columns, tile_product, tile_product_add
-from .vector import emitter, exp, lanes, maximum
+from .tile import tile_columns, tile_product, tile_product_add
+from .vector import TILE_ROWS, emitter, exp, fma, lanes, maximum
 
-BLOCK = 6 * ROWS                         # rows of S that are worked on at once
+BLOCK = 6 * TILE_ROWS                         # rows of S that are worked on at once
 
 
 def attention_reference(q, k, v):
@@ -64,6 +64,11 @@ def attention_backward_reference(do, q, k, v, o, lse):
     return dS @ k, dS.swapaxes(-1, -2) @ q, P.swapaxes(-1, -2) @ do
 
 
+@jit(parallel=False)
+def whole(n, multiple):
+    return (n + multiple - 1) // multiple * multiple
+
+
 # Vector code for the rows of S. A row's width is a multiple of NB; what is beyond the last key is filled with -infinity.
 
 @emitter
@@ -98,39 +103,70 @@ def gradient_row(code, S, dP, start, width, lse, delta, r):
     code.loop(width // code.lanes, chunk)
 
 
+@emitter
+def dot_row(code, a, a_start, b, b_start, D, result, r):
+    """result[r] = the sum of a b over D numbers."""
+    a, b, one = a + a_start, b + b_start, code.one_lane()
+    whole = D // code.lanes
+
+    def chunk(i, totals):
+        return [fma((a + i * code.lanes).load(), (b + i * code.lanes).load(), totals[0])]
+
+    def element(i, totals):
+        place = whole * code.lanes + i
+        return [fma((a + place).on(one).load(), (b + place).on(one).load(), totals[0])]
+
+    total, = code.loop(whole, chunk, code.zeros(1))
+    (result + r).store_first(total.across(lambda a, b: a + b))
+    total, = one.loop(D - whole * code.lanes, element, [(result + r).on(one).load()])
+    (result + r).on(one).store(total)
+
+
+@emitter
+def scale_row(code, source, start, target, place, D, scale):
+    """target = scale[0] source, D numbers."""
+    source, target = source + start, target + place
+    code.each(D, lambda code, d: (target + d).on(code).store((source + d).on(code).load() * scale.on(code).splat()))
+
+
+@emitter
+def scale_column(code, source, start, stride, target, place, rows, scale):
+    """target = scale[0] source, the source's numbers `stride` apart."""
+    one, factor = code.one_lane(), scale.on(code.one_lane()).load()
+    one.loop(rows, lambda r, _: (target + place + r).on(one).store((source + start + r * stride).on(one).load() * factor) or [])
+
+
+@emitter
+def clear(code, target, place, n):
+    """target = 0, whole vectors."""
+    code.loop(n // code.lanes, lambda i, _: (target + place + i * code.lanes).store(code.constant(0)) or [])
+
+
 # Packing: rows of D numbers, `stride` apart, of which the first begins at `start`.
 
 @jit(parallel=False)
 def pack_rows(source, start, stride, rows, D, NB, scale, panel):
-    """panel[D/NB][rows][NB] = scale source: B of a product over the rows."""
+    """panel[D/NB][rows][NB] = scale[0] source: B of a product over the rows."""
+    clear(panel, 0, whole(D, NB) * rows)
     for first in range(0, D, NB):
-        count = min(NB, D - first)
         for r in range(rows):
-            target, row = (first // NB * rows + r) * NB, start + r * stride + first
-            for d in range(count):
-                panel[target + d] = source[row + d] * scale
-            for d in range(count, NB):
-                panel[target + d] = 0
+            scale_row(source, start + r * stride + first, panel, (first // NB * rows + r) * NB, min(NB, D - first), scale)
 
 
 @jit(parallel=False)
 def pack_columns(source, start, stride, rows, D, NB, scale, panel):
-    """panel[rows/NB][D][NB] = scale source^T: B of a product over D, its columns the rows of the source."""
+    """panel[rows/NB][D][NB] = scale[0] source^T: B of a product over D, its columns the rows of the source."""
+    clear(panel, 0, whole(rows, NB) * D)
     for first in range(0, rows, NB):
-        count = min(NB, rows - first)
         for d in range(D):
-            target = (first // NB * D + d) * NB
-            for r in range(count):
-                panel[target + r] = source[start + (first + r) * stride + d] * scale
-            for r in range(count, NB):
-                panel[target + r] = 0
+            scale_column(source, start + first * stride + d, stride, panel, (first // NB * D + d) * NB, min(NB, rows - first), scale)
 
 
 @jit(parallel=False)
 def product(a, a_start, a_row, a_step, rows, K, panel, columns, NB, c):
     """c[rows, columns] = A B: c has rows of `columns` numbers, and room for rows up to a whole tile."""
     for f in range(0, columns, NB):
-        for r in range(0, rows, ROWS):
+        for r in range(0, rows, TILE_ROWS):
             tile_product(a, a_start + r * a_row, a_row, a_step, rows - r, panel, f * K, c, r * columns + f, columns, K)
 
 
@@ -138,21 +174,15 @@ def product(a, a_start, a_row, a_step, rows, K, panel, columns, NB, c):
 def product_add(a, a_start, a_row, a_step, rows, K, panel, columns, NB, c):
     """c[rows, columns] += A B."""
     for f in range(0, columns, NB):
-        for r in range(0, rows, ROWS):
+        for r in range(0, rows, TILE_ROWS):
             tile_product_add(a, a_start + r * a_row, a_row, a_step, rows - r, panel, f * K, c, r * columns + f, columns, K)
 
 
-@jit(parallel=False)
-def whole(n, multiple):
-    return (n + multiple - 1) // multiple * multiple
-
-
 @jit
-def forward(q, k, v, o, lse, strides, M, D, NB, scale, space):
+def forward(q, k, v, o, lse, strides, M, D, NB, scale, one, space):
     """o and lse from q, k and v, flat arrays with their strides; space holds the panels and blocks of one picture's head for each thread."""
     N, heads, L = lse.shape
     width, depth = whole(M, NB), whole(D, NB)
-    one = scale / scale
     for item in prange(N * heads):                                        # owns a picture's head of o and lse
         n, head = item // heads, item % heads
         q_start, k_start, v_start, o_start = [n * strides[i, 0] + head * strides[i, 1] for i in range(4)]
@@ -173,18 +203,16 @@ def forward(q, k, v, o, lse, strides, M, D, NB, scale, space):
                 softmax_row(S, r * width, width, top, r, total)
             product(S, 0, width, 1, count, M, v_panel, depth, NB, out)
             for r in range(count):
-                place, inverse = o_start + (first + r) * strides[3, 2], one / total[r]
-                for d in range(D):
-                    o[place + d] = out[r * depth + d] * inverse
                 lse[n, head, first + r] = top[r] + np.log(total[r])
+                total[r] = 1 / total[r]
+                scale_row(out, r * depth, o, o_start + (first + r) * strides[3, 2], D, total[r:])
 
 
 @jit
-def backward(do, q, k, v, o, lse, dq, dk, dv, strides, M, D, NB, scale, space):
+def backward(do, q, k, v, o, lse, dq, dk, dv, strides, M, D, NB, scale, one, space):
     """dq, dk and dv; strides are those of q, k, v, o, do, dq, dk, dv in this order."""
     N, heads, L = lse.shape
-    width, depth, keys = whole(M, NB), whole(D, NB), whole(M, ROWS)
-    one = scale / scale
+    width, depth, keys = whole(M, NB), whole(D, NB), whole(M, TILE_ROWS)
     for item in prange(N * heads):                                        # owns a picture's head of dq, dk and dv
         n, head = item // heads, item % heads
         q_start, k_start, v_start, o_start, do_start, dq_start, dk_start, dv_start = [
@@ -196,14 +224,14 @@ def backward(do, q, k, v, o, lse, dq, dk, dv, strides, M, D, NB, scale, space):
         k_rows, room = room[:depth * M], room[depth * M:]                 # B of dS k
         q_block, room = room[:BLOCK * depth], room[BLOCK * depth:]        # B of dS^T q
         do_block, room = room[:BLOCK * depth], room[BLOCK * depth:]       # B of P^T do
-        S, room = room[:BLOCK * width + ROWS], room[BLOCK * width + ROWS:]
-        dP, room = room[:BLOCK * width + ROWS], room[BLOCK * width + ROWS:]
+        S, room = room[:BLOCK * width + TILE_ROWS], room[BLOCK * width + TILE_ROWS:]
+        dP, room = room[:BLOCK * width + TILE_ROWS], room[BLOCK * width + TILE_ROWS:]
         dq_block, room = room[:BLOCK * depth], room[BLOCK * depth:]
         dk_item, room = room[:keys * depth], room[keys * depth:]
         dv_item, room = room[:keys * depth], room[keys * depth:]
         lse_block, delta = room[:BLOCK], room[BLOCK:2 * BLOCK]
-        dk_item[:] = 0
-        dv_item[:] = 0
+        clear(dk_item, 0, keys * depth)
+        clear(dv_item, 0, keys * depth)
         pack_columns(k, k_start, k_row, M, D, NB, scale, k_columns)
         pack_columns(v, v_start, v_row, M, D, NB, one, v_columns)
         pack_rows(k, k_start, k_row, M, D, NB, scale, k_rows)
@@ -215,23 +243,17 @@ def backward(do, q, k, v, o, lse, dq, dk, dv, strides, M, D, NB, scale, space):
             product(q, q_first, q_row, 1, count, D, k_columns, width, NB, S)
             product(do, do_first, do_row, 1, count, D, v_columns, width, NB, dP)
             for r in range(count):
-                total = 0 * one
-                for d in range(D):
-                    total += do[do_first + r * do_row + d] * o[o_start + (first + r) * o_row + d]
-                lse_block[r], delta[r] = lse[n, head, first + r], total
+                lse_block[r] = lse[n, head, first + r]
+                dot_row(do, do_first + r * do_row, o, o_start + (first + r) * o_row, D, delta, r)
                 gradient_row(S, dP, r * width, width, lse_block, delta, r)
             product(dP, 0, width, 1, count, M, k_rows, depth, NB, dq_block)
             product_add(dP, 0, 1, width, M, count, q_block, depth, NB, dk_item)
             product_add(S, 0, 1, width, M, count, do_block, depth, NB, dv_item)
             for r in range(count):
-                place = dq_start + (first + r) * dq_row
-                for d in range(D):
-                    dq[place + d] = dq_block[r * depth + d]
+                scale_row(dq_block, r * depth, dq, dq_start + (first + r) * dq_row, D, one)
         for j in range(M):
-            for d in range(D):
-                dk[dk_start + j * dk_row + d] = dk_item[j * depth + d]
-            for d in range(D):
-                dv[dv_start + j * dv_row + d] = dv_item[j * depth + d]
+            scale_row(dk_item, j * depth, dk, dk_start + j * dk_row, D, one)
+            scale_row(dv_item, j * depth, dv, dv_start + j * dv_row, D, one)
 
 
 # Calls from Python, on arrays (N,heads,L,D) whose last axis is contiguous; the others have any strides.
@@ -248,12 +270,13 @@ def readable(array) -> np.ndarray:
 
 
 def setting(q, k, arrays):
-    """Strides of the arrays in numbers, and sizes of an attention call: M, D, NB, the scale, and a thread's working space."""
+    """Strides of the arrays in numbers, sizes of an attention call (M, D, NB), the scale and 1 as arrays, and a thread's working space."""
     NB, M, D = tile_columns(lanes(q.dtype)), k.shape[2], q.shape[3]
     width, depth = M + NB, D + NB
     space = scratch("attention", 6 * width * depth + BLOCK * (2 * width + 3 * depth + 8), q.dtype)
     strides = np.array([array.strides[:3] for array in arrays], np.int64) // q.itemsize
-    return readonly(strides), M, D, NB, q.dtype.type(D ** -0.5), space
+    scale, one = (readonly(np.array([number], q.dtype)) for number in (D ** -0.5, 1))
+    return readonly(strides), M, D, NB, scale, one, space
 
 
 def run_forward(q, k, v, o, lse):

@@ -2,7 +2,7 @@
 import numpy as np
 from numba import prange
 
-from .buffers import padded_channels
+from .buffers import empty, padded_channels
 from .direct import direct, direct_dw, direct_dx
 from .jit import jit, readonly
 from .registry import kernel
@@ -95,7 +95,8 @@ def conv2d_dx(dy, w, size, stride=1, padding=0, so_far=None):
     KH, KW, C, F = w.shape
     VL = lanes(dy.dtype)
     if by_winograd((KH, KW), stride):
-        turned = w[::-1, ::-1].swapaxes(2, 3)                                           # (3,3,F,C): the filter turned by 180 degrees
+        turned = empty((KH, KW, F, C), w.dtype)
+        turn(readonly(w), turned)
         return conv2d(dy, turned, padding=2 - padding, residual=so_far)
     so_far = None if so_far is None else padded_channels(so_far, 2 * VL)
     return direct_dx(dy, padded_rows(w, 2 * VL), size, stride, padding, so_far)[..., :C]
@@ -110,6 +111,17 @@ def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
     else:
         dw = direct_dw(x, dy, kernel_size, stride, padding)
     return dw[:, :, :C, :F]
+
+
+@jit
+def turn(w, turned):
+    """turned (KH,KW,F,C): the filter w (KH,KW,C,F) turned by 180 degrees, its input channels now the output channels."""
+    KH, KW, C, F = w.shape
+    for f in prange(F):                                                                 # owns turned[:, :, f]
+        for i in range(KH):
+            for j in range(KW):
+                for c in range(C):
+                    turned[KH - 1 - i, KW - 1 - j, f, c] = w[i, j, c, f]
 
 
 def padded_rows(w, multiple):

@@ -1,7 +1,7 @@
 """Convolution of any kernel size, stride and padding, straight from the definition: a matrix product whose rows are gathered.
 
 An output pixel is a sum over the filter's taps: y[pixel] = sum over taps of x[the input pixel that tap meets] w[tap]. The register tile takes
-ROWS output pixels at once; a table holds, for each of them and each tap, where its input pixel starts, or OUTSIDE. What is outside the
+TILE_ROWS output pixels at once; a table holds, for each of them and each tap, where its input pixel starts, or OUTSIDE. What is outside the
 picture is read from a row of zeros, so nothing is padded and nothing is copied (the idea of Dukhan 2019, arXiv:1907.02129).
 
 The input gradient is the same with the taps turned around: an input pixel was met by those taps for which (h + padding - i) divides by the
@@ -13,12 +13,11 @@ from numba import get_thread_id, prange
 
 from .buffers import empty, scratch
 from .jit import jit, readonly
-from .tile import ROWS, TILE_VECTORS, tile_columns, tile_load, tile_step, tile_store
-from .vector import choose, emitter, lanes
+from .tile import OUTER_ROWS, TILE_VECTORS, tile_columns, tile_load, tile_step, tile_store
+from .vector import TILE_ROWS, choose, emitter, lanes
 
 BLOCK_TILES = 8                         # tiles whose table is made at once
 OUTSIDE = -1
-OUTER_ROWS = 4                          # rows (channels) of the weight gradient's tile
 CHUNK = 64                              # its pixels taken at once: their inputs and gradients stay in the first-level cache
 
 
@@ -35,12 +34,12 @@ def gathered_product(code, x, zeros, table, start, taps, w, w_start, C, bias, re
     table, w, NB, v_lanes = table + start, w + w_start, tile_columns(code.lanes), code.lanes
 
     def tap(i, values):
-        rows = [address(table, (i + 2) * ROWS + r, x, zeros) for r in range(ROWS)]
+        rows = [address(table, (i + 2) * TILE_ROWS + r, x, zeros) for r in range(TILE_ROWS)]
         return code.loop(C, lambda c, values: tile_step(lambda r: rows[r] + c, w + (i * C + c) * NB, values), values)
 
-    biases = [bias + (table + ROWS + r).integer() + f for r in range(ROWS)]
+    biases = [bias + (table + TILE_ROWS + r).integer() + f for r in range(TILE_ROWS)]
     values = code.loop(taps, tap, [(b + v * v_lanes).load() for b in biases for v in range(TILE_VECTORS)])
-    for r in range(ROWS):
+    for r in range(TILE_ROWS):
         target, more = address(table, r, y + f, dustbin), choose(add.above(0), address(table, r, residual + f, zeros), zeros)
         for v in range(TILE_VECTORS):
             (target + v * v_lanes).store(values[r * TILE_VECTORS + v] + (more + v * v_lanes).load())
@@ -55,21 +54,21 @@ def gather(x, w, bias, bias_step, residual, add, y, h0, w0, spacing, grid_h, gri
     N, H, W, C = x.shape
     _, OH, OW, F = y.shape
     panels, n_taps, _, NB = w.shape
-    rows, entries = N * grid_h * grid_w, (n_taps + 2) * ROWS
-    for block in prange((rows + ROWS * BLOCK_TILES - 1) // (ROWS * BLOCK_TILES)):       # a block owns its rows' outputs
+    rows, entries = N * grid_h * grid_w, (n_taps + 2) * TILE_ROWS
+    for block in prange((rows + TILE_ROWS * BLOCK_TILES - 1) // (TILE_ROWS * BLOCK_TILES)):       # a block owns its rows' outputs
         table, dustbin = tables[get_thread_id()], space[get_thread_id()]
-        first = block * ROWS * BLOCK_TILES
-        tiles = min(BLOCK_TILES, (rows - first + ROWS - 1) // ROWS)
-        for r in range(tiles * ROWS):
-            entry, row = r // ROWS * entries + r % ROWS, first + r
+        first = block * TILE_ROWS * BLOCK_TILES
+        tiles = min(BLOCK_TILES, (rows - first + TILE_ROWS - 1) // TILE_ROWS)
+        for r in range(tiles * TILE_ROWS):
+            entry, row = r // TILE_ROWS * entries + r % TILE_ROWS, first + r
             n, a, b = row // (grid_h * grid_w), row // grid_w % grid_h, row % grid_w
             inside = row < rows
             table[entry] = ((n * OH + h0 + a * spacing) * OW + w0 + b * spacing) * F if inside else OUTSIDE
-            table[entry + ROWS] = n * bias_step if inside else 0
+            table[entry + TILE_ROWS] = n * bias_step if inside else 0
             for i in range(n_taps):
                 h, v = a * stride + taps[i, 0], b * stride + taps[i, 1]
                 met = inside and 0 <= h < H and 0 <= v < W
-                table[entry + (i + 2) * ROWS] = ((n * H + h) * W + v) * C if met else OUTSIDE
+                table[entry + (i + 2) * TILE_ROWS] = ((n * H + h) * W + v) * C if met else OUTSIDE
         for panel in range(panels):
             for tile in range(tiles):
                 gathered_product(x, zeros, table, tile * entries, n_taps, w, panel * n_taps * C * NB, C, bias, residual, add,
@@ -143,9 +142,10 @@ def run_gather(x, w, bias, residual, y, taps, origin=(0, 0), spacing=1, stride=1
     steps = np.array([tap[1:] for tap in taps], np.int64).reshape(-1, 2)
     zeros = np.zeros(max(x.shape[3], F), x.dtype)
     gather(readonly(x), readonly(weight_panels(w, [tap[0] for tap in taps])), readonly(zeros if bias is None else bias),
-           F if bias is not None and bias.ndim == 2 else 0, readonly(y if residual is None else residual), int(residual is not None), y, *origin, spacing, *grid, stride, readonly(steps),
+           F if bias is not None and bias.ndim == 2 else 0, readonly(y if residual is None else residual),
+           int(residual is not None), y, *origin, spacing, *grid, stride, readonly(steps),
            scratch("dustbin", tile_columns(lanes(x.dtype)), x.dtype),
-           scratch("table", (len(taps) + 2) * ROWS * BLOCK_TILES, np.int64), readonly(zeros))
+           scratch("table", (len(taps) + 2) * TILE_ROWS * BLOCK_TILES, np.int64), readonly(zeros))
 
 
 def direct(x, w, bias, size, stride, padding, residual) -> np.ndarray:

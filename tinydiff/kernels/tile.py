@@ -4,12 +4,12 @@
 
 C stays in 2 M registers while k runs: each step loads two vectors of B, copies one number of A into all lanes for each of the M rows, and does
 2 M multiply-adds. A load is then used M or 2 times, so the arithmetic units never wait for memory: this loop runs at the speed that the
-processor can multiply. M is `TILE_ROWS`: as many as there are registers for.
+processor can multiply. M is `TILE_ROWS`: more would need more registers, for the sums or for the rows' addresses, than there are.
 """
 from .vector import TILE_ROWS, choose, emitter, fma
 
 TILE_VECTORS = 2
-ROWS = min(TILE_ROWS, 8)                # of the tiles whose rows lie anywhere: more than 8 addresses would not fit the registers
+OUTER_ROWS = 8 if TILE_ROWS == 8 else 4     # rows of the tiles of weight gradients: neighbouring channels, whole within a vector
 
 
 def tile_columns(lanes):
@@ -55,4 +55,4 @@ def make_tile_product(rows, accumulate):
     return tile_product
 
 
-tile_product, tile_product_add = make_tile_product(ROWS, accumulate=False), make_tile_product(ROWS, accumulate=True)
+tile_product, tile_product_add = make_tile_product(TILE_ROWS, accumulate=False), make_tile_product(TILE_ROWS, accumulate=True)

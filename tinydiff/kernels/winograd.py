@@ -21,8 +21,8 @@ from numba import get_thread_id, prange
 
 from .buffers import empty, scratch
 from .jit import jit, readonly
-from .tile import TILE_VECTORS, tile_columns, tile_load, tile_step, tile_store
-from .vector import I64, TILE_ROWS, Int, choose, emitter, lanes
+from .tile import OUTER_ROWS, TILE_VECTORS, tile_columns, tile_load, tile_step, tile_store
+from .vector import CACHE_LINE, I64, TILE_ROWS, Int, choose, emitter, lanes
 
 # The one-dimensional transforms, on lists of arrays or vectors. The matrices are Lavin and Gray's, with the sums in common taken once.
 
@@ -120,13 +120,10 @@ def panel_product(code, v, v_start, T, u, u_start, m, m_start, C):
     tile_store(code.loop(C // code.lanes, chunk, code.zeros(TILE_ROWS * TILE_VECTORS)), m, NB)
 
 
-WEIGHT_ROWS = 8 if TILE_ROWS == 12 else 4       # rows (channels) of the weight gradient's tile; they must lie within one vector
-
-
 @emitter
 def panel_product_transposed(code, v, v_start, m, m_start, du, du_start, F, T):
     """dU[rows, NB] += V[T, rows]^T M[T, NB]."""
-    v, m, du, NB, rows = v + v_start, m + m_start, du + du_start, tile_columns(code.lanes), min(code.lanes, WEIGHT_ROWS)
+    v, m, du, NB, rows = v + v_start, m + m_start, du + du_start, tile_columns(code.lanes), min(code.lanes, OUTER_ROWS)
 
     def step(t, values):
         return tile_step(lambda r: v + t * code.lanes + r, m + t * NB, values)
@@ -148,6 +145,22 @@ def gather_tile(x, tile, rows, columns, padding, VL, V, slot, T, panel, zeros):
             transform_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w, zeros, 0, zeros)
 
 
+@emitter
+def fetch(code, array, start, numbers):
+    """Fetch so many numbers, from `start` on, into the cache. What lies beyond an array's end is asked for in vain, without harm."""
+    line = CACHE_LINE // code.itemsize
+    code.loop((numbers + (line - 1)) // line, lambda i, _: (array + start + i * line).fetch() or [])
+
+
+@jit(parallel=False)
+def fetch_tiles(array, tile, count, rows, columns, margin, part):
+    """The 36th part number `part` of: fetch the 4x4 pixels, `margin` down and to the right of their corners, of `count` tiles from `tile` on."""
+    N, H, W, C = array.shape
+    for k in range(part * count * 4 // 36, (part + 1) * count * 4 // 36):
+        n, h, w = (tile + k // 4) // (rows * columns), (tile + k // 4) // columns % rows * 4 + margin + k % 4, (tile + k // 4) % columns * 4 + margin
+        fetch(array, ((n * H + h) * W + w) * C, 4 * C)
+
+
 @jit
 def forward(x, u, bias, bias_step, residual, add, y, padding, T, VL, space, zeros):
     """y = the convolution of x with the transformed weights u, plus bias[n * bias_step + f], plus the residual if `add`."""
@@ -163,6 +176,8 @@ def forward(x, u, bias, bias_step, residual, add, y, padding, T, VL, space, zero
         for slot in range(count):
             gather_tile(x, first + slot, rows, columns, padding, VL, V, slot, T, v_panel, zeros)
         for p in range(36):
+            fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
+            fetch_tiles(residual, first, count, rows, columns, 0, p)
             for f in range(0, F, NB):
                 for slot in range(0, count, TILE_ROWS):
                     panel_product(V, p * v_panel + slot * VL, T, u, (p * F + f) * C, M, p * m_panel + f * T + slot * NB, C)
@@ -191,7 +206,7 @@ def weight_gradient_slices(x, dy, du, padding, T, VL, space, zeros):
     _, OH, OW, F = dy.shape
     rows, columns, NB, S = (OH + 3) // 4, (OW + 3) // 4, 2 * VL, du.shape[0]
     tiles, v_panel, m_panel = N * rows * columns, T * C + VL, T * F + VL
-    blocks, c_rows = (tiles + T - 1) // T, min(VL, WEIGHT_ROWS)
+    blocks, c_rows = (tiles + T - 1) // T, min(VL, OUTER_ROWS)
     for s in prange(S):                                                         # a slice owns du[s]
         V = space[get_thread_id()]
         M = V[36 * v_panel:]
@@ -214,6 +229,8 @@ def weight_gradient_slices(x, dy, du, padding, T, VL, space, zeros):
                     else:
                         transform_gradient_edge(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, OH - h, 0, OW - w, zeros, 0, zeros)
             for p in range(36):
+                fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
+                fetch_tiles(dy, first + T, T, rows, columns, 0, p)
                 for f in range(0, F, NB):
                     for c in range(0, C, c_rows):
                         panel_product_transposed(V, p * v_panel + c // VL * T * VL + c % VL, M, p * m_panel + f * T,
@@ -248,7 +265,7 @@ def transform_weights(w, u, VL, zeros):
 
 def tiles_in_block(OH, OW, rows):
     """Tiles that are transformed together: few, so that their panels stay in cache; more where pictures are small and channels are many."""
-    return rows * max(1, (12 if OH * OW > 64 else 36) // rows)
+    return rows * max(1, (16 if OH * OW > 64 else 32) // rows)
 
 
 def winograd(x, w, bias, padding, residual) -> np.ndarray:

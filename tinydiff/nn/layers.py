@@ -67,7 +67,8 @@ class Conv2d(Module):
 class GroupNorm(Module):
     """Each picture's groups of channels to mean 0 and variance 1, then weight x + bias, then `act` (None or "silu").
 
-    (N,...,C), or a list of Tensors with C channels together -> (N,...,C). weight (C,) starts at one, bias (C,) at zero. Wu and He 2018 (arXiv 1803.08494, equations 1 to 3 and 7).
+    (N,...,C), or a list of Tensors with C channels together -> (N,...,C). weight (C,) starts at one, bias (C,) at zero.
+    Wu and He 2018 (arXiv 1803.08494, equations 1 to 3 and 7).
     """
 
     def __init__(self, C: int, groups: int, act: str | None = None, *, dtype=np.float32):
