@@ -1,50 +1,91 @@
 """Aligned memory that is used again: arrays on 64-byte boundaries from a pool, and working space for each thread.
 
 A vector load that straddles two cache lines costs two loads, and a fresh array costs a page fault every 4 KB when it is first written (3.8 ms
-for 32 MB, where writing it again takes 0.6 ms). A training step asks for the same sizes again and again: `empty` hands out what an array that
-is gone has given back.
+for 32 MB, where writing it again takes 0.6 ms). A training step asks for some 800 arrays again and again; `empty` cuts them out of large slabs
+and joins what comes back, so that all of them together take little more room than the most that live at once.
 """
 import threading
-from collections import defaultdict
+from bisect import bisect
+from collections import deque
 
 import numba
 import numpy as np
 
 ALIGNMENT = 64                                  # bytes of a cache line, and of the widest vector
-KEEP_BYTES = 1 << 30                            # free memory beyond this is given back to the system
+SLAB_BYTES = 1 << 26                            # taken from the system at once, or more for a larger array
+KEEP_BYTES = 1 << 30                            # slabs that are wholly free are given back to the system while more than this is free
+SMALL_BYTES = 1 << 14                           # arrays below this are not worth pooling
 
-_free: dict[int, list[np.ndarray]] = defaultdict(list)
-_free_bytes = 0
 _local = threading.local()
 
 
+class Pool:
+    """Pieces of memory by best fit: the smallest free piece that is large enough is cut, and neighbours that are free are joined again."""
+
+    def __init__(self):
+        self.slabs = {}                         # start address -> the array that owns the slab
+        self.free = []                          # (address, bytes) of the free pieces, ascending
+        self.returned = deque()                 # pieces that came back; a garbage collection may bring one at any moment, so they wait here
+        self.lock = threading.Lock()
+
+    def take(self, nbytes) -> int:
+        """The address of a piece of nbytes, a multiple of ALIGNMENT."""
+        with self.lock:
+            while self.returned:
+                self._join(*self.returned.popleft())
+            fitting = [(size, address) for address, size in self.free if size >= nbytes] or [self._grow(nbytes)]
+            size, address = min(fitting)
+            i = bisect(self.free, (address, 0))
+            self.free[i:i + 1] = [(address + nbytes, size - nbytes)] if size > nbytes else []
+            return address
+
+    def _grow(self, nbytes):
+        size = max(SLAB_BYTES, nbytes)
+        slab = np.empty(size + ALIGNMENT, np.uint8)
+        address = slab.ctypes.data + -slab.ctypes.data % ALIGNMENT
+        self.slabs[address] = slab, size
+        self.free.insert(bisect(self.free, (address, 0)), (address, size))
+        return size, address
+
+    def _join(self, address, size):
+        """A piece has come back: join it with its free neighbours. Slabs never touch, so a piece never reaches into another slab."""
+        i = bisect(self.free, (address, 0))
+        if i < len(self.free) and self.free[i][0] == address + size:
+            size += self.free.pop(i)[1]
+        if i > 0 and sum(self.free[i - 1]) == address:
+            i -= 1
+            address, more = self.free.pop(i)
+            size += more
+        if address in self.slabs and self.slabs[address][1] == size and sum(piece for _, piece in self.free) > KEEP_BYTES:
+            del self.slabs[address]
+        else:
+            self.free.insert(i, (address, size))
+
+
+_pool = Pool()
+
+
 class _Lease:
-    """Owns a piece of the pool's memory; when the last array on it is gone, the memory goes back to the pool."""
+    """Owns a piece of the pool; when the last array on it is gone, the piece goes back."""
 
     def __init__(self, nbytes):
-        global _free_bytes
-        try:
-            self.memory = _free[nbytes].pop()
-            _free_bytes -= nbytes
-        except IndexError:
-            self.memory = np.empty(nbytes + ALIGNMENT, np.uint8)
-        self.nbytes = nbytes
-        start = self.memory.ctypes.data
-        self.__array_interface__ = dict(
-            data=(start + -start % ALIGNMENT, False), shape=(nbytes,), typestr="|u1", version=3)
+        self.piece = _pool.take(nbytes), nbytes
+        self.__array_interface__ = dict(data=(self.piece[0], False), shape=(nbytes,), typestr="|u1", version=3)
 
-    def __del__(self):
-        global _free_bytes
-        if _free_bytes is not None and _free_bytes + self.nbytes <= KEEP_BYTES:      # None: the interpreter is shutting down
-            _free[self.nbytes].append(self.memory)
-            _free_bytes += self.nbytes
+    def __del__(self, returned=_pool.returned):
+        returned.append(self.piece)
 
 
 def empty(shape, dtype) -> np.ndarray:
-    """Like np.empty, on a 64-byte boundary, from the pool."""
+    """Like np.empty, on a 64-byte boundary, from the pool unless small."""
     dtype = np.dtype(dtype)
     nbytes = int(np.prod(shape)) * dtype.itemsize
-    return np.asarray(_Lease(nbytes + -nbytes % ALIGNMENT))[:nbytes].view(dtype).reshape(shape)
+    if nbytes < SMALL_BYTES:
+        memory = np.empty(nbytes + ALIGNMENT, np.uint8)
+        memory = memory[-memory.ctypes.data % ALIGNMENT:]
+    else:
+        memory = np.asarray(_Lease(nbytes + -nbytes % ALIGNMENT))
+    return memory[:nbytes].view(dtype).reshape(shape)
 
 
 def scratch(name, size, dtype) -> np.ndarray:
