@@ -4,6 +4,7 @@ A vector load that straddles two cache lines costs two loads, and a fresh array 
 for 32 MB, where writing it again takes 0.6 ms). A training step asks for some 800 arrays again and again; `empty` cuts them out of large slabs
 and joins what comes back, so that all of them together take little more room than the most that live at once.
 """
+import math
 import threading
 from bisect import bisect
 from collections import deque
@@ -79,7 +80,7 @@ class _Lease:
 def empty(shape, dtype) -> np.ndarray:
     """Like np.empty, on a 64-byte boundary, from the pool unless small."""
     dtype = np.dtype(dtype)
-    nbytes = int(np.prod(shape)) * dtype.itemsize
+    nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < SMALL_BYTES:
         memory = np.empty(nbytes + ALIGNMENT, np.uint8)
         memory = memory[-memory.ctypes.data % ALIGNMENT:]

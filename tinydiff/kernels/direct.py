@@ -141,7 +141,7 @@ def run_gather(x, w, bias, residual, y, taps, origin=(0, 0), spacing=1, stride=1
     grid = [-(-(size - start) // spacing) for size, start in zip((OH, OW), origin)]
     steps = np.array([tap[1:] for tap in taps], np.int64).reshape(-1, 2)
     zeros = np.zeros(max(x.shape[3], F), x.dtype)
-    gather(readonly(x), readonly(weight_panels(w, [tap[0] for tap in taps])), readonly(zeros if bias is None else bias),
+    gather(readonly(x), readonly(weight_panels(w, [tap[0] for tap in taps])), readonly(zeros if bias is None else bias).reshape(-1),
            F if bias is not None and bias.ndim == 2 else 0, readonly(y if residual is None else residual),
            int(residual is not None), y, *origin, spacing, *grid, stride, readonly(steps),
            scratch("dustbin", tile_columns(lanes(x.dtype)), x.dtype),

@@ -67,16 +67,15 @@ def two_dimensional(transform, grid):
 # The same transforms as kernels: a grid of vectors is loaded, transformed in registers and stored.
 
 
-def make_transform(transform, size, source_edges=False, target_edges=False, bias=False, residual=False):
-    """Emitter of: target grid = transform of the size x size source grid (+ bias) (+ the grid that lies in `more` as the target does in its
-    array), all strides given.
+def make_transform(transform, size, source_edges=False, target_edges=False, output=False):
+    """Emitter of: target grid = transform of the size x size source grid, all strides given; of an output also + bias + a grid of `more`.
 
     source_edges: rows outside [top, bottom) and columns outside [left, right) are read at `outside`, where zeros are. target_edges: there
     they are written to `outside`, a dustbin.
     """
     @emitter
-    def run(code, source, s, s_row, s_column, target, t, t_row, t_column, outside, o, top, bottom, left, right, biases, b, more):
-        source, target, outside, more = source + s, target + t, outside + o, more + t
+    def run(code, source, s, s_row, s_column, target, t, t_row, t_column, outside, o, top, bottom, left, right, biases, b, more, r, r_row, r_column):
+        source, target, outside, more = source + s, target + t, outside + o, more + r
 
         def at(grid, i, j, i_stride, j_stride, edges):
             place = grid + i * i_stride + j * j_stride
@@ -88,10 +87,9 @@ def make_transform(transform, size, source_edges=False, target_edges=False, bias
         grid = [[at(source, i, j, s_row, s_column, source_edges).load() for j in range(size)] for i in range(size)]
         for i, row in enumerate(two_dimensional(transform, grid)):
             for j, vec in enumerate(row):
-                value = vec + (biases + b).load() if bias else vec
-                if residual:
-                    value = value + at(more, i, j, t_row, t_column, target_edges).load()
-                at(target, i, j, t_row, t_column, target_edges).store(value)
+                if output:
+                    vec = vec + (biases + b).load() + at(more, i, j, r_row, r_column, target_edges).load()
+                at(target, i, j, t_row, t_column, target_edges).store(vec)
     return run
 
 
@@ -99,10 +97,8 @@ transform_weight = make_transform(weight_transform, 3)
 transform_weight_back = make_transform(weight_adjoint, 6)
 transform_input = make_transform(input_transform, 6)
 transform_input_edge = make_transform(input_transform, 6, source_edges=True)
-transform_output = make_transform(output_transform, 6, bias=True)
-transform_output_edge = make_transform(output_transform, 6, target_edges=True, bias=True)
-transform_output_add = make_transform(output_transform, 6, bias=True, residual=True)
-transform_output_add_edge = make_transform(output_transform, 6, target_edges=True, bias=True, residual=True)
+transform_output = make_transform(output_transform, 6, output=True)
+transform_output_edge = make_transform(output_transform, 6, target_edges=True, output=True)
 transform_gradient = make_transform(output_adjoint, 4)
 transform_gradient_edge = make_transform(output_adjoint, 4, source_edges=True)
 
@@ -140,9 +136,9 @@ def gather_tile(x, tile, rows, columns, padding, VL, V, slot, T, panel, zeros):
     interior = h >= 0 and w >= 0 and h + 6 <= H and w + 6 <= W
     for c in range(0, C, VL):
         if interior:
-            transform_input(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros)
+            transform_input(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
         else:
-            transform_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w, zeros, 0, zeros)
+            transform_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w, zeros, 0, zeros, 0, 0, 0)
 
 
 @emitter
@@ -163,7 +159,7 @@ def fetch_tiles(array, tile, count, rows, columns, margin, part):
 
 @jit
 def forward(x, u, bias, bias_step, residual, add, y, padding, T, VL, space, zeros):
-    """y = the convolution of x with the transformed weights u, plus bias[n * bias_step + f], plus the residual if `add`."""
+    """y = the convolution of x with the transformed weights u, plus bias[n * bias_step + f], plus the residual if `add`; zeros there if not."""
     N, H, W, C = x.shape
     _, OH, OW, F = y.shape
     rows, columns, NB = (OH + 3) // 4, (OW + 3) // 4, 2 * VL
@@ -177,7 +173,9 @@ def forward(x, u, bias, bias_step, residual, add, y, padding, T, VL, space, zero
             gather_tile(x, first + slot, rows, columns, padding, VL, V, slot, T, v_panel, zeros)
         for p in range(36):
             fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
-            fetch_tiles(residual, first, count, rows, columns, 0, p)
+            fetch_tiles(y, first, count, rows, columns, 0, p)
+            if add:
+                fetch_tiles(residual, first, count, rows, columns, 0, p)
             for f in range(0, F, NB):
                 for slot in range(0, count, TILE_ROWS):
                     panel_product(V, p * v_panel + slot * VL, T, u, (p * F + f) * C, M, p * m_panel + f * T + slot * NB, C)
@@ -187,16 +185,13 @@ def forward(x, u, bias, bias_step, residual, add, y, padding, T, VL, space, zero
             interior = h + 4 <= OH and w + 4 <= OW
             for f in range(0, F, VL):
                 m, target, b = f // NB * T * NB + slot * NB + f % NB, ((n * OH + h) * OW + w) * F + f, n * bias_step + f
-                if interior and add:
-                    transform_output_add(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, 0, 0, 0, bias, b, residual)
-                elif interior:
-                    transform_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, 0, 0, 0, bias, b, residual)
-                elif add:
-                    transform_output_add_edge(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, bias, b,
-                                              residual)
+                r, r_row, r_column = (target, OW * F, F) if add else (0, 0, 0)          # without residual the same zeros, again and again
+                if interior:
+                    transform_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, 0, 0, 0, bias, b,
+                                     residual, r, r_row, r_column)
                 else:
                     transform_output_edge(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, bias, b,
-                                          residual)
+                                          residual, r, r_row, r_column)
 
 
 @jit
@@ -225,9 +220,9 @@ def weight_gradient_slices(x, dy, du, padding, T, VL, space, zeros):
                 for f in range(0, F, VL):
                     source, m = ((n * OH + h) * OW + w) * F + f, f // NB * T * NB + slot * NB + f % NB
                     if interior:
-                        transform_gradient(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros)
+                        transform_gradient(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
                     else:
-                        transform_gradient_edge(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, OH - h, 0, OW - w, zeros, 0, zeros)
+                        transform_gradient_edge(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, OH - h, 0, OW - w, zeros, 0, zeros, 0, 0, 0)
             for p in range(36):
                 fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
                 fetch_tiles(dy, first + T, T, rows, columns, 0, p)
@@ -247,7 +242,7 @@ def weight_gradient_sum(du, dw, VL, zeros):
                 for f in range(F):
                     du[0, p, c, f] += du[s, p, c, f]
         for f in range(0, F, VL):
-            transform_weight_back(du, c * F + f, 6 * C * F, C * F, dw, c * F + f, 3 * C * F, C * F, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros)
+            transform_weight_back(du, c * F + f, 6 * C * F, C * F, dw, c * F + f, 3 * C * F, C * F, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
 
 
 @jit
@@ -258,7 +253,7 @@ def transform_weights(w, u, VL, zeros):
     for c in prange(C):                                                         # owns channel c of every panel
         for f in range(0, F, VL):
             transform_weight(w, c * F + f, 3 * C * F, C * F, u, (f // NB * C + c) * NB + f % NB, 6 * C * F, C * F,
-                             zeros, 0, 0, 0, 0, 0, zeros, 0, zeros)
+                             zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
 
 
 # Calls from Python. Channels are whole vectors here: C a multiple of `lanes`, F of NB (the gradient: both of NB).
@@ -278,8 +273,8 @@ def winograd(x, w, bias, padding, residual) -> np.ndarray:
     u = empty((36, C * F), x.dtype)
     transform_weights(readonly(w), u, VL, readonly(zeros))
     space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)
-    forward(readonly(x), u, readonly(bias), F if bias.ndim == 2 else 0, readonly(y if residual is None else residual), residual is not None,
-            y, padding, T, VL, space, readonly(zeros))
+    add, more = residual is not None, np.zeros((1, 1, 1, VL), x.dtype) if residual is None else residual
+    forward(readonly(x), u, readonly(bias).reshape(-1), F if bias.ndim == 2 else 0, readonly(more), add, y, padding, T, VL, space, readonly(zeros))
     return y
 
 
