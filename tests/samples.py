@@ -235,6 +235,16 @@ def resamplings(draw, op, divisible):
     return Sample(lambda x: op(x, factor), [normal(rng, (N, H * scale, W * scale, C))])
 
 
+@st.composite
+def recomputations(draw):
+    """A function of two inputs, one of which is used beside it too."""
+    rng, n, m = draw(RNGS), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+
+    def fn(a, b):
+        return ops.tanh(ops.matmul(a, b)) * a
+    return Sample(lambda a, b: ops.recompute(fn, [a, b]) + a, [normal(rng, (n, m)), normal(rng, (m, m))])
+
+
 SAMPLES = {
     "add": binary(ops.add), "sub": binary(ops.sub), "mul": binary(ops.mul), "div": binary(ops.div, second=off_zero),
     "pow": binary(ops.pow, first=positive), "mse": binary(ops.mse),
@@ -246,6 +256,7 @@ SAMPLES = {
     "getitem": st.builds(lambda rng, index: Sample(lambda x: ops.getitem(x, index), [normal(rng, (3, 3))]), RNGS, INDICES),
     "matmul": matrices(), "linear": linears(), "embedding": embeddings(), "dropout": dropouts(),
     "conv2d": convs(), "group_norm": group_norms(), "attention": attentions(), "self_attention": self_attentions(),
+    "recompute": recomputations(),
     "upsample_nearest": resamplings(ops.upsample_nearest, False), "avg_pool": resamplings(ops.avg_pool, True),
 }
 

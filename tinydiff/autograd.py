@@ -41,13 +41,18 @@ class GraphError(RuntimeError):
 
 
 @contextmanager
-def no_grad():
-    """Inside this context ops make no graph: nothing is kept for a backward pass. It nests, and is this thread's own."""
-    token = _recording.set(False)
+def recording(on):
+    """Inside this context ops make a graph, or don't. It nests, and is this thread's own."""
+    token = _recording.set(on)
     try:
         yield
     finally:
         _recording.reset(token)
+
+
+def no_grad():
+    """A context inside which ops make no graph: nothing is kept for a backward pass."""
+    return recording(False)
 
 
 class Version:
@@ -198,6 +203,13 @@ class Tensor:
     def __repr__(self):
         made = f", made by {self.node.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
         return f"Tensor({np.array2string(self._array, separator=', ', prefix='Tensor(')}, {self.dtype}{made})"
+
+
+def leaf(array):
+    """A Tensor that requires a gradient and looks at the array, which is not copied."""
+    tensor = Tensor.__new__(Tensor)
+    tensor._set(array, None, True, Version())
+    return tensor
 
 
 def _deliver(grads):

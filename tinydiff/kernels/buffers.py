@@ -14,7 +14,6 @@ import numpy as np
 
 ALIGNMENT = 64                                  # bytes of a cache line, and of the widest vector
 SLAB_BYTES = 1 << 26                            # taken from the system at once, or more for a larger array
-KEEP_BYTES = 1 << 30                            # slabs that are wholly free are given back to the system while more than this is free
 SMALL_BYTES = 1 << 14                           # arrays below this are not worth pooling
 
 _local = threading.local()
@@ -24,7 +23,7 @@ class Pool:
     """Pieces of memory by best fit: the smallest free piece that is large enough is cut, and neighbours that are free are joined again."""
 
     def __init__(self):
-        self.slabs = {}                         # start address -> the array that owns the slab
+        self.slabs = []                         # the arrays that own the memory; it is kept: the next step needs it again
         self.free = []                          # (address, bytes) of the free pieces, ascending
         self.returned = deque()                 # pieces that came back; a garbage collection may bring one at any moment, so they wait here
         self.lock = threading.Lock()
@@ -44,7 +43,7 @@ class Pool:
         size = max(SLAB_BYTES, nbytes)
         slab = np.empty(size + ALIGNMENT, np.uint8)
         address = slab.ctypes.data + -slab.ctypes.data % ALIGNMENT
-        self.slabs[address] = slab, size
+        self.slabs.append(slab)
         self.free.insert(bisect(self.free, (address, 0)), (address, size))
         return size, address
 
@@ -57,10 +56,7 @@ class Pool:
             i -= 1
             address, more = self.free.pop(i)
             size += more
-        if address in self.slabs and self.slabs[address][1] == size and sum(piece for _, piece in self.free) > KEEP_BYTES:
-            del self.slabs[address]
-        else:
-            self.free.insert(i, (address, size))
+        self.free.insert(i, (address, size))
 
 
 _pool = Pool()
