@@ -190,10 +190,30 @@ def adamw_step(params, grads, ms, vs, emas, lr, beta1, beta2, eps, weight_decay,
     return params, ms, vs, averages if emas else None
 
 
+def softmax(x):
+    x, = f64(x)
+    rows = [[math.exp(n) / math.fsum(map(math.exp, row)) for n in row] for row in x.reshape(-1, x.shape[-1])] if x.size else []
+    return np.array(rows).reshape(x.shape)
+
+
+def softmax_backward(dy, y):
+    dy, y = f64(dy, y)
+    return np.einsum("...i,ij,...j->...i", y, np.eye(y.shape[-1]), dy) - np.einsum("...i,...j,...j->...i", y, y, dy)
+
+
+def squared_error(a, b):
+    return math.fsum((float(x) - float(y)) ** 2 for x, y in zip(np.ravel(a), np.ravel(b)))
+
+
+def scaled_difference(a, b, scale):
+    return np.array([scale * (float(x) - float(y)) for x, y in zip(np.ravel(a), np.ravel(b))]).reshape(a.shape)
+
+
 def squared_norm(grads):
     return math.fsum(float(n) ** 2 for grad in grads for n in np.ravel(grad))
 
 
 PLAIN = {function.__name__: function for function in (
     conv2d, conv2d_dx, conv2d_dw, pixel_sum, matmul, group_norm, group_norm_backward, attention, attention_backward, self_attention,
-    self_attention_backward, silu, silu_backward, add, concat_channels, split_channels, upsample, pool_sum, adamw_step, squared_norm)}
+    self_attention_backward, silu, silu_backward, add, concat_channels, split_channels, upsample, pool_sum, softmax, softmax_backward, squared_error,
+    scaled_difference, adamw_step, squared_norm)}

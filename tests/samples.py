@@ -374,5 +374,10 @@ KERNEL_SAMPLES = {
     "pool_sum": arguments(pool_sum_arguments, st.tuples(IMAGES, st.integers(1, 3))),
     "adamw_step": arguments(adamw_arguments, st.tuples(
         st.lists(SHAPES | st.just(LONG), min_size=1, max_size=3), st.booleans(), st.integers(1, 1000), st.sampled_from([0.0, 0.01]))),
+    "softmax": arguments(lambda array, shape: (array(shape),), SHAPES.filter(len) | st.just((700, 40))),
+    "softmax_backward": arguments(lambda array, shape: (array(shape), plain.softmax(array(shape)).astype(array(()).dtype)),
+                                  SHAPES.filter(len) | st.just((700, 40))),
+    "squared_error": arguments(lambda array, shape: (array(shape), array(shape)), SHAPES | st.just(LONG)),
+    "scaled_difference": arguments(lambda array, shape: (array(shape), array(shape), 0.3), SHAPES | st.just(LONG)),
     "squared_norm": arguments(lambda array, shapes: ([array(shape) for shape in shapes],), st.lists(SHAPES | st.just(LONG), max_size=4)),
 }

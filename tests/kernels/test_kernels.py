@@ -70,7 +70,7 @@ def test_against_reference_and_plain_definition(name, data):
     found = arrays(arguments)
     dtype = found[0].dtype if found else np.dtype(np.float64)
     results = run(name, KERNELS[name].fast, arguments)
-    if name != "squared_norm":
+    if name not in ("squared_norm", "squared_error"):        # these give one Python number
         assert all(result.dtype == dtype for result in results)
     check_close(name, results, run(name, KERNELS[name].reference, wide(arguments)), dtype)
     check_close(name, results, list(flat(plain.PLAIN[name](*arguments))), dtype)
@@ -107,7 +107,8 @@ def work_of_a_network(dtype):
         kernels.group_norm_backward(x, [x], scale, shift, *normed[1:], "silu"),
         attended, kernels.attention_backward(q[3], *q[:3], *attended), together, kernels.self_attention_backward(array(2, 70, 24), qkv, *together),
         kernels.silu(x), kernels.silu_backward(x, x), kernels.add(x, x),
-        kernels.concat_channels([x, dy]), kernels.split_channels(x, [4, 20]), parameters, kernels.squared_norm([x, w])]))
+        kernels.concat_channels([x, dy]), kernels.split_channels(x, [4, 20]), parameters, kernels.squared_norm([x, w]),
+        kernels.softmax(x), kernels.softmax_backward(x, x), kernels.squared_error(x, x + 1), kernels.scaled_difference(x, x + 1, 0.3)]))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -12,11 +12,14 @@ from .attention import attention, attention_backward, self_attention, self_atten
 from .convolution import conv2d, conv2d_dw, conv2d_dx, pixel_sum
 from .elementwise import silu, silu_backward
 from .group_norm import group_norm, group_norm_backward
+from .loss import scaled_difference, squared_error
 from .memory import add, concat_channels, pool_sum, split_channels, upsample
 from .optimizer import adamw_step, squared_norm
 from .products import matmul
 from .registry import KERNELS
+from .softmax import softmax, softmax_backward
 
-__all__ = ["KERNELS", "add", "adamw_step", "attention", "attention_backward", "concat_channels", "conv2d", "conv2d_dw", "conv2d_dx",
-           "group_norm", "group_norm_backward", "matmul", "pixel_sum", "pool_sum", "self_attention", "self_attention_backward", "silu",
-           "silu_backward", "split_channels", "squared_norm", "upsample"]
+__all__ = ["KERNELS", "adamw_step", "add", "attention", "attention_backward", "concat_channels", "conv2d", "conv2d_dw", "conv2d_dx",
+           "group_norm", "group_norm_backward", "matmul", "pixel_sum", "pool_sum", "scaled_difference", "self_attention",
+           "self_attention_backward", "silu", "silu_backward", "softmax", "softmax_backward", "split_channels", "squared_error",
+           "squared_norm", "upsample"]

@@ -6,7 +6,7 @@ from .buffers import empty, padded_channels
 from .direct import direct, direct_dw, direct_dx
 from .jit import jit, readonly
 from .registry import kernel
-from .vector import lanes
+from .vector import emitter, lanes
 from .winograd import winograd, winograd_dw
 
 
@@ -129,16 +129,27 @@ def padded_rows(w, multiple):
     return padded_channels(w.swapaxes(2, 3), multiple).swapaxes(2, 3)
 
 
+@emitter
+def pixel_sum_rows(code, dy, start, P, F, sums, place):
+    """sums[place:place + F] = the sum of P rows of F numbers. Several are in flight at once, since an add waits for the one before."""
+    several = 8
+
+    def column(code, f):
+        def rows(k, totals):
+            return [total + (dy + start + (k * several + u) * F + f).on(code).load() for u, total in enumerate(totals)]
+        totals = code.loop(P // several, rows, code.zeros(several))
+        rest = P // several * several
+        total, = code.loop(P - rest, lambda k, t: [t[0] + (dy + start + (rest + k) * F + f).on(code).load()], [sum(totals[1:], totals[0])])
+        (sums + place + f).on(code).store(total)
+    code.each(F, column)
+
+
 @jit
 def pixel_sums(dy, sums):
     """sums (N,F) = dy (N,P,F) summed over its pixels."""
     N, P, F = dy.shape
     for n in prange(N):                                                                 # owns sums[n]
-        for f in range(F):
-            sums[n, f] = 0
-        for p in range(P):
-            for f in range(F):
-                sums[n, f] += dy[n, p, f]
+        pixel_sum_rows(dy, n * P * F, P, F, sums, n * F)
 
 
 @kernel(pixel_sum_reference)

@@ -5,6 +5,7 @@ from numba import prange
 from .buffers import empty
 from .jit import PIECE, jit, readonly
 from .registry import kernel
+from .vector import emitter
 
 
 def add_reference(a, b):
@@ -12,11 +13,15 @@ def add_reference(a, b):
     return a + b
 
 
+@emitter
+def add_piece(code, a, b, y, start, n):
+    code.each(n, lambda code, i: (y + start + i).on(code).store((a + start + i).on(code).load() + (b + start + i).on(code).load()))
+
+
 @jit
 def add_all(a, b, y):
     for piece in prange((y.size + PIECE - 1) // PIECE):                   # a piece owns its elements of y
-        for i in range(piece * PIECE, min((piece + 1) * PIECE, y.size)):
-            y[i] = a[i] + b[i]
+        add_piece(a, b, y, piece * PIECE, min(PIECE, y.size - piece * PIECE))
 
 
 @kernel(add_reference)
@@ -28,14 +33,19 @@ def add(a, b):
     return y
 
 
+@emitter
+def copy_row(code, source, first, target, start, n):
+    code.each(n, lambda code, i: (target + start + i).on(code).store((source + first + i).on(code).load()))
+
+
 @jit
 def copy_columns(source, first, target, start, count):
+    """target[:, start:start + count] = source[:, first:first + count]."""
     rows = source.shape[0]
     per_piece = max(1, PIECE // count)
     for piece in prange((rows + per_piece - 1) // per_piece):             # a piece owns its rows of the target
         for r in range(piece * per_piece, min((piece + 1) * per_piece, rows)):
-            for c in range(count):
-                target[r, start + c] = source[r, first + c]
+            copy_row(source, r * source.shape[1] + first, target, r * target.shape[1] + start, count)
 
 
 def concat_channels_reference(arrays):
@@ -79,8 +89,7 @@ def upsample_rows(x, y, factor):
         n, h = row // (H * factor), row % (H * factor)
         for w in range(W):
             for i in range(factor):
-                for c in range(C):
-                    y[n, h, w * factor + i, c] = x[n, h // factor, w, c]
+                copy_row(x, ((n * H + h // factor) * W + w) * C, y, ((n * H * factor + h) * W * factor + w * factor + i) * C, C)
 
 
 @kernel(upsample_reference)
@@ -97,18 +106,24 @@ def pool_sum_reference(x, factor):
     return x.reshape(N, H // factor, factor, W // factor, factor, C).sum(axis=(2, 4))
 
 
+@emitter
+def sum_square(code, x, start, row, factor, C, y, place):
+    """y = the sum of a square of factor x factor pixels of C numbers, whose rows lie `row` apart."""
+    def column(code, c):
+        def below(i, totals):
+            return code.loop(factor, lambda j, totals: [totals[0] + (x + start + i * row + j * C + c).on(code).load()], totals)
+        total, = code.loop(factor, below, code.zeros(1))
+        (y + place + c).on(code).store(total)
+    code.each(C, column)
+
+
 @jit
 def pool_rows(x, y, factor):
     N, H, W, C = y.shape
     for row in prange(N * H):                                             # owns a row of pixels of y
         n, h = row // H, row % H
         for w in range(W):
-            for c in range(C):
-                y[n, h, w, c] = 0
-            for i in range(factor):
-                for j in range(factor):
-                    for c in range(C):
-                        y[n, h, w, c] += x[n, h * factor + i, w * factor + j, c]
+            sum_square(x, ((n * H + h) * factor * W + w) * factor * C, W * factor * C, factor, C, y, ((n * H + h) * W + w) * C)
 
 
 @kernel(pool_sum_reference)

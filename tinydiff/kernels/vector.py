@@ -224,6 +224,17 @@ class Vec:
         above = b.fcmp_ordered(">", self.value, self.code.constant(limit).value)
         return Vec(self.code, b.select(above, self._lift(there).value, self.value))
 
+    def first_lane(self) -> "Vec":
+        """The first lane, as a vector of one lane."""
+        one, b = self.code.one_lane(), self.code.builder
+        return Vec(one, b.insert_element(ir.Constant(one.vector, ir.Undefined), b.extract_element(self.value, I32(0)), I32(0)))
+
+    def to(self, code) -> "Vec":
+        """The first lane, copied to all lanes of `code`'s vectors."""
+        b, undefined = code.builder, ir.Constant(code.vector, ir.Undefined)
+        first = b.insert_element(undefined, b.extract_element(self.value, I32(0)), I32(0))
+        return Vec(code, b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, code.lanes), [0] * code.lanes)))
+
     def across(self, combine) -> "Vec":
         """All lanes combined by a function of two Vecs, in every lane of the result: halves are combined until one is left."""
         result, b, lanes = self, self.code.builder, self.code.lanes
@@ -252,7 +263,7 @@ def maximum(a, b):
 
 def exp(x):
     """e^x, of a Vec or an array. Relative error of a Vec's below 2e-7 in float32 and 3e-14 in float64, for x from -87 to 88 (float64: -708 to
-    709); below that it gives the least of these numbers, 1.6e-38 (float64: 3e-308), and above infinity.
+    709); below that it gives 0, and above infinity.
 
     x = n ln 2 + r with |r| <= ln 2 / 2, so e^x = 2^n e^r: e^r is Taylor's sum, and n goes straight into the exponent bits.
     """
@@ -275,7 +286,9 @@ def exp(x):
     exponent = b.shl(b.add(n_bits, ir.Constant(integer, [bias] * code.lanes)), ir.Constant(integer, [bits] * code.lanes))
     y = taylor * Vec(code, b.bitcast(exponent, code.vector))              # a product, not a sum of bits: NaN stays NaN
     too_large = b.fcmp_ordered(">", x.value, code.constant(highest).value)
-    return Vec(code, b.select(too_large, code.constant(math.inf).value, y.value))
+    too_small = b.fcmp_ordered("<", x.value, code.constant(lowest).value)
+    y = b.select(too_small, code.constant(0).value, y.value)
+    return Vec(code, b.select(too_large, code.constant(math.inf).value, y))
 
 
 def emitter(body):

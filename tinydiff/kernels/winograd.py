@@ -153,7 +153,8 @@ def fetch_tiles(array, tile, count, rows, columns, margin, part):
     """The 36th part number `part` of: fetch the 4x4 pixels, `margin` down and to the right of their corners, of `count` tiles from `tile` on."""
     N, H, W, C = array.shape
     for k in range(part * count * 4 // 36, (part + 1) * count * 4 // 36):
-        n, h, w = (tile + k // 4) // (rows * columns), (tile + k // 4) // columns % rows * 4 + margin + k % 4, (tile + k // 4) % columns * 4 + margin
+        t = tile + k // 4
+        n, h, w = t // (rows * columns), t // columns % rows * 4 + margin + k % 4, t % columns * 4 + margin
         fetch(array, ((n * H + h) * W + w) * C, 4 * C)
 
 
@@ -222,7 +223,8 @@ def weight_gradient_slices(x, dy, du, padding, T, VL, space, zeros):
                     if interior:
                         transform_gradient(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
                     else:
-                        transform_gradient_edge(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, OH - h, 0, OW - w, zeros, 0, zeros, 0, 0, 0)
+                        transform_gradient_edge(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, OH - h, 0, OW - w,
+                                                zeros, 0, zeros, 0, 0, 0)
             for p in range(36):
                 fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
                 fetch_tiles(dy, first + T, T, rows, columns, 0, p)

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 
+from tinydiff import kernels
 from tinydiff.autograd import primitive
 from tinydiff.ops.checks import positive_axis
 from tinydiff.ops.elementwise import shapes_of, unbroadcast
@@ -59,13 +60,14 @@ def max(x, axis=None, keepdims=False):
 def mse(a, b):
     """Mean of (a - b)^2 over all n entries. da = dy 2 (a - b) / n, db = -da."""
     a_shape, b_shape = shapes_of("mse", a, b)
-    difference = np.asarray(a - b)
-    n = difference.size
+    shape = np.broadcast_shapes(a_shape, b_shape)
+    n = math.prod(shape)
     if n == 0:
         raise ValueError(f"mse: no entries to average in shapes {a_shape} and {b_shape}")
+    dtype = np.result_type(a, b)
+    a, b = (np.broadcast_to(np.asarray(x, dtype), shape) for x in (a, b))
 
     def backward(dy):
-        def slope():
-            return (2 / n) * dy * (a - b)
-        return lambda: unbroadcast(slope(), a_shape), lambda: -unbroadcast(slope(), b_shape)
-    return np.mean(difference * difference), backward
+        return (lambda: unbroadcast(kernels.scaled_difference(a, b, 2 / n * float(dy)), a_shape),
+                lambda: unbroadcast(kernels.scaled_difference(b, a, 2 / n * float(dy)), b_shape))
+    return dtype.type(kernels.squared_error(a, b) / n), backward
