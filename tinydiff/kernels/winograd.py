@@ -138,7 +138,8 @@ def gather_tile(x, tile, rows, columns, padding, VL, V, slot, T, panel, zeros):
         if interior:
             transform_input(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
         else:
-            transform_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w, zeros, 0, zeros, 0, 0, 0)
+            transform_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w,
+                                 zeros, 0, zeros, 0, 0, 0)
 
 
 @emitter
