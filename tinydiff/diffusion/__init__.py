@@ -16,11 +16,12 @@ from tinydiff.diffusion.denoiser import clip_x0, denoiser
 from tinydiff.diffusion.forward import q_sample
 from tinydiff.diffusion.losses import loss, min_snr_weights
 from tinydiff.diffusion.samplers import SAMPLERS, Step, ddim, ddpm, initial_noise
-from tinydiff.diffusion.schedules import SCHEDULES, Schedule, cosine, linear
+from tinydiff.diffusion.schedules import SCHEDULES, Schedule, cosine, flow, karras, linear, sigmoid, zero_terminal_snr
 from tinydiff.diffusion.targets import TARGETS, from_x0_eps, to_x0_eps
-from tinydiff.diffusion.times import stratified_times, timesteps
+from tinydiff.diffusion.times import SPACINGS, TIME_SAMPLINGS, lognormal_times, stratified_times, timesteps, training_times
 
 __all__ = [
-    "SAMPLERS", "SCHEDULES", "TARGETS", "Schedule", "Step", "clip_x0", "cosine", "ddim", "ddpm", "denoiser", "from_x0_eps",
-    "initial_noise", "linear", "loss", "min_snr_weights", "q_sample", "stratified_times", "timesteps", "to_x0_eps",
+    "SAMPLERS", "SCHEDULES", "SPACINGS", "TARGETS", "TIME_SAMPLINGS", "Schedule", "Step", "clip_x0", "cosine", "ddim", "ddpm", "denoiser",
+    "flow", "from_x0_eps", "initial_noise", "karras", "linear", "lognormal_times", "loss", "min_snr_weights", "q_sample", "sigmoid",
+    "stratified_times", "timesteps", "to_x0_eps", "training_times", "zero_terminal_snr",
 ]
