@@ -164,6 +164,7 @@ def flow(T: int) -> Schedule:
     """Picture and noise mixed along a straight line: alpha = 1 - tau, sigma = tau, with tau = 1/T, 2/T, ... 1.
 
     (Lipman et al. 2023, arXiv 2210.02747, section 4.1; Liu et al. 2023, arXiv 2209.03003.) The end is noise alone, alpha = 0.
+    Between these times `at` interpolates the squares, so that alpha + sigma is a little above 1 there.
     """
     _check_T("flow", T)
     tau = np.arange(1, T + 1) / T

@@ -28,7 +28,10 @@ def min_snr_weights(schedule, target: str, t, gamma: float = 5.0) -> np.ndarray:
 
 
 def p2_weights(schedule, target: str, t, k: float = 1.0, gamma: float = 1.0) -> np.ndarray:
-    """Perception prioritized weights (Choi et al. 2022, arXiv 2204.00227, equation 8): of t's shape, float64."""
+    """Perception prioritized weights (Choi et al. 2022, arXiv 2204.00227): of t's shape, float64.
+
+    The paper's 1 / (k + SNR)^gamma, on the error in eps.
+    """
     return _for_target(schedule, target, t, lambda snr: snr / (k + snr) ** gamma)
 
 
