@@ -26,14 +26,11 @@ def denoiser(model, schedule, target: str, y=None):
     """
     answered = None  # the last (x, t) with the network's v, of which denoise makes nothing itself
 
-    def ask(x, t):
-        network_input = x.astype(next(iter(model.parameters())).dtype, copy=False)
-        with no_grad():
-            return model(*network_inputs(target, network_input, schedule, t), y).data
-
     def denoise(x, t):
         nonlocal answered
-        out = ask(x, t)
+        network_input = x.astype(next(iter(model.parameters())).dtype, copy=False)
+        with no_grad():
+            out = model(*network_inputs(target, network_input, schedule, t), y).data
         if learns_variance(model):
             out, v = np.split(out, 2, axis=-1)  # (N,H,W,C) each
             answered = x.copy(), np.copy(t), v.astype(x.dtype)
