@@ -159,7 +159,8 @@ def optimizer():
         five[3] = [np.abs(v) for v in five[3]]
         return five
     return Case(
-        "optimizer", f"{size / 1e6:.2f} million", {f"{kind}:{name}": shape for kind in ("p", "grad", "m", "v", "ema") for name, shape in shapes.items()},
+        "optimizer", f"{size / 1e6:.2f} million",
+        {f"{kind}:{name}": shape for kind in ("p", "grad", "m", "v", "ema") for name, shape in shapes.items()},
         [Part("gradient norm", "squared_norm", lambda a, _: (lists(a)[1],), 2 * size),
          Part("AdamW + EMA", "adamw_step", lambda a, _: (*lists(a), 1e-3, 0.9, 0.999, 1e-8, 0.01, 10, 0.5, 0.99), 16 * size)],
         None, None)
