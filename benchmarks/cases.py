@@ -39,7 +39,7 @@ class Case(NamedTuple):
 
     @property
     def pictures(self) -> bool:
-        """Whether PyTorch may choose between two layouts."""
+        """Whether the inputs are pictures, which PyTorch can lay out in two ways."""
         return len(self.inputs.get("x", ())) == 4
 
     def arrays(self, dtype=np.float32) -> SimpleNamespace:
@@ -47,7 +47,7 @@ class Case(NamedTuple):
         rng, made = np.random.default_rng(0), {}
         for name, shape in self.inputs.items():
             scale = np.prod(shape[:-1]) ** -0.5 if name == "w" else 1
-            made[name] = (scale * rng.standard_normal(shape)).astype(dtype)
+            made[name] = np.asarray(scale * rng.standard_normal(shape), dtype)
         return SimpleNamespace(**made)
 
 
@@ -133,8 +133,8 @@ def silu(rows, C):
 
 def softmax(N, tokens):
     shape = (N, UNetConfig.heads, tokens, tokens)
-    return Case("softmax", ",".join(map(str, shape)), dict(x=shape, dy=shape), [],
-                lambda ops, a: ops.softmax(a.x, -1), lambda torch, a: torch.softmax(a.x, -1))
+    return Case("softmax", ",".join(map(str, shape)), dict(scores=shape, dy=shape), [],
+                lambda ops, a: ops.softmax(a.scores, -1), lambda torch, a: torch.softmax(a.scores, -1))
 
 
 def mse(N, size):

@@ -241,7 +241,7 @@ def summary(rows):
     return lines
 
 
-HEAD = (f"{'shape':16}{'':19}{'ms':>9}{'GFLOP/s':>8}{'':7}{'GB/s':>7}{'':7}{'error':>9}{'channels_last ms':>19}{'NCHW ms':>10}")
+HEAD = (f"{'shape':16}{'':19}{'ms':>9}{'GFLOP/s':>8}{'':7}{'GB/s':>7}{'':7}{'error':>9}{'channels_last ms':>19}{'contiguous ms':>19}")
 
 
 def main():

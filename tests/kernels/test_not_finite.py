@@ -10,7 +10,7 @@ from tinydiff.kernels import KERNELS
 
 
 @pytest.mark.parametrize("name", sorted(KERNELS))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data(), bad=st.sampled_from([np.nan, np.inf, -np.inf]))
 def test_where_the_reference_is_not_finite_neither_is_the_kernel(name, data, bad):
     arguments = data.draw(KERNEL_SAMPLES[name])

@@ -106,7 +106,7 @@ def check(name, data):
 
 
 @pytest.mark.parametrize("name", sorted(KERNELS))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_kernel_keeps_to_its_own_memory(name, data):
     check(name, data)
@@ -114,7 +114,7 @@ def test_a_kernel_keeps_to_its_own_memory(name, data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(KERNELS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_a_kernel_keeps_to_its_own_memory_on_many_shapes(name, data):
     check(name, data)
