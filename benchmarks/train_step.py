@@ -2,44 +2,46 @@
 
     python benchmarks/train_step.py [--rounds 15] [--json step.json]
 
-A step is forward, backward, gradient clipping and AdamW (ours also moves the EMA) on 16 pictures of 64 x 64 x 3. Each contender is a process
-of its own; they take their steps in turn, one at a time, so that a machine that slows down slows all of them. Before anything is timed, all
-must give the same loss and the same gradient norm on the same weights and pictures.
+A step is forward, backward, gradient clipping and AdamW (ours also moves the EMA) on 16 pictures of 64 x 64 x 3. PyTorch runs eager in both of
+its layouts, compiled (torch.compile, which needs a C++ compiler) and in bfloat16 (autocast; what its matrix units are made for). Each contender is
+a process of its own; they take their steps in turn, one at a time, so that a machine that slows down slows all of them. Before anything is
+timed, all must give the same loss and the same gradient norm on the same weights and pictures.
 """
 import argparse
+import contextlib
 import importlib.util
-import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
 
+from contenders import Contender, ratio_of_pairs, serve, write_json
+from machine import THREADS, header, peak_mb
+
 BATCH, SIZE = 16, 64
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 GFLOP = 11.7 * BATCH            # of a step: multiply-adds of convolutions, linear layers and attention, each counted as two, by definition
 RESULTS_AGREE = 1e-3            # float32 through 60 layers, against the same in another order
+BFLOAT16_AGREES = 3e-2          # bfloat16 has 8 bits of mantissa
+QUICK = dict(image_size=16, channels=16, channel_mults=(1, 2), attention_resolutions=(8,))
 
 
-def weights_and_batch():
-    """The reference network with every parameter random (zero-initialised ones would hide the rest), and a batch."""
+def weights_and_batch(quick=False):
+    """The reference network (quick: a small one) with every parameter random (zero-initialised ones would hide the rest), and a batch."""
     import numpy as np
 
     import tinydiff as td
     rng = np.random.default_rng(0)
-    model = td.nn.UNet(td.nn.UNetConfig(), rng=rng)
+    model = td.nn.UNet(td.nn.UNetConfig(**QUICK if quick else {}), rng=rng)
     for p in model.parameters():
         if not p.data.any():
             p.data = (0.02 * rng.standard_normal(p.shape)).astype(np.float32)
-    x = rng.standard_normal((BATCH, SIZE, SIZE, 3), dtype=np.float32)
-    return model, x, rng.uniform(0, 1000, BATCH).astype(np.float32), rng.standard_normal(x.shape, dtype=np.float32)
+    batch, size = (2, QUICK["image_size"]) if quick else (BATCH, SIZE)
+    x = rng.standard_normal((batch, size, size, 3), dtype=np.float32)
+    return model, x, rng.uniform(0, 1000, batch).astype(np.float32), rng.standard_normal(x.shape, dtype=np.float32)
 
 
-def tinydiff_step():
+def tinydiff_step(quick=False):
     """A function that takes one step and returns (loss, gradient norm)."""
     import tinydiff as td
-    model, x, t, target = weights_and_batch()
+    model, x, t, target = weights_and_batch(quick)
     optimizer, ema = td.optim.AdamW(model.parameters(), lr=1e-5), td.optim.EMA(model)
 
     def step():
@@ -52,7 +54,7 @@ def tinydiff_step():
     return step
 
 
-def torch_step(memory_format):
+def torch_step(memory_format, compiled=False, bfloat16=False):
     import torch
     from torch_unet import TorchUNet, load_weights
     model, x, t, target = weights_and_batch()
@@ -65,10 +67,12 @@ def torch_step(memory_format):
     x, target = (torch.from_numpy(a).permute(0, 3, 1, 2).contiguous(memory_format=layout) for a in (x, target))
     t = torch.from_numpy(t)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
+    forward = torch.compile(network) if compiled else network
 
     def step():
         optimizer.zero_grad()
-        loss = torch.nn.functional.mse_loss(network(x, t), target)
+        with torch.autocast("cpu", torch.bfloat16) if bfloat16 else contextlib.nullcontext():
+            loss = torch.nn.functional.mse_loss(forward(x, t), target)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
@@ -76,95 +80,89 @@ def torch_step(memory_format):
     return step
 
 
+OURS, COMPILED, BFLOAT16 = "tinydiff", "torch compiled", "torch bfloat16"
 CONTENDERS = {
-    "tinydiff": tinydiff_step,
-    "torch eager": lambda: torch_step("contiguous_format"),
-    "torch channels_last": lambda: torch_step("channels_last"),
+    OURS: tinydiff_step,
+    "torch eager": lambda quick: torch_step("contiguous_format"),
+    "torch channels_last": lambda quick: torch_step("channels_last"),
+    COMPILED: lambda quick: torch_step("channels_last", compiled=True),
+    BFLOAT16: lambda quick: torch_step("channels_last", bfloat16=True),
 }
 
 
-def peak_mb():
-    """The most memory that this process has held, in MB; NaN on Windows, which does not say."""
-    try:
-        import resource
-    except ImportError:
-        return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 ** 2 if sys.platform == "darwin" else 1024)
+def work(name, quick):
+    """A contender's process: whenever it is asked, it takes a step and says its results, seconds and peak memory in MB."""
+    step = CONTENDERS[name](quick)
 
-
-def work(name):
-    """A contender's process: for each line on standard input, take a step and say its results, seconds and peak memory in MB."""
-    step = CONTENDERS[name]()
-    for _ in sys.stdin:
+    def answer():
         start = time.perf_counter()
-        loss, norm = step()
-        seconds = time.perf_counter() - start
-        print(json.dumps(dict(loss=loss, norm=norm, seconds=seconds, peak_mb=peak_mb())), flush=True)
+        try:
+            loss, norm = step()
+        except Exception as error:                  # whatever torch.compile finds missing
+            if name != COMPILED:
+                raise
+            return dict(failed=f"{type(error).__name__}: {error}")
+        return dict(loss=loss, norm=norm, seconds=time.perf_counter() - start, peak_mb=peak_mb())
+    serve(answer)
 
 
-class Contender:
-    """A process that takes a step when asked."""
-
-    def __init__(self, name):
-        self.name, self.seconds = name, []
-        self.process = subprocess.Popen([sys.executable, __file__, "--contender", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def step(self):
-        self.process.stdin.write("step\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"train_step: the process of {self.name} ended; its error is above")
-        return json.loads(line)
+def same_computation(contenders) -> list:
+    """The contenders that compute what ours does, after a step of each, which compiles and fills caches. SystemExit where one doesn't."""
+    ours, kept = contenders[0].ask(), [contenders[0]]
+    for contender in contenders[1:]:
+        first = contender.ask()
+        if "failed" in first:
+            print(f"torch.compile doesn't work here, so it isn't among the contenders: {first['failed'].strip().splitlines()[0]}")
+            contender.close()
+            continue
+        for what in ("loss", "norm"):
+            if abs(first[what] / ours[what] - 1) > (BFLOAT16_AGREES if contender.name == BFLOAT16 else RESULTS_AGREE):
+                raise SystemExit(f"train_step: {contender.name} has {what} {first[what]}, tinydiff {ours[what]}: not the same computation")
+        kept.append(contender)
+    print(f"same loss ({ours['loss']:.6f}) and gradient norm ({ours['norm']:.4f})")
+    return kept
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15, help="timed steps of each contender (default 15)")
     parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
+    parser.add_argument("--quick", action="store_true", help="a small network, no PyTorch: does it all work?")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.contender:
-        return work(args.contender)
+        return work(args.contender, args.quick)
 
-    names = [name for name in CONTENDERS if name == "tinydiff" or importlib.util.find_spec("torch")]
-    contenders = [Contender(name) for name in names]
-    firsts = [contender.step() for contender in contenders]                   # compiling and caches: not timed
-    for name, first in zip(names[1:], firsts[1:]):
-        for what in ("loss", "norm"):
-            if abs(first[what] / firsts[0][what] - 1) > RESULTS_AGREE:
-                raise SystemExit(f"train_step: {name} has {what} {first[what]}, tinydiff {firsts[0][what]}: not the same computation")
-    for contender in contenders:
-        contender.step()
-    for _ in range(args.rounds):
+    print(header())
+    with_torch = importlib.util.find_spec("torch") and not args.quick
+    contenders = [Contender(name, *["--quick"] * args.quick) for name in (CONTENDERS if with_torch else [OURS])]
+    contenders = same_computation(contenders)
+    seconds, peak = {c.name: [] for c in contenders}, {}
+    for round_number in range(args.rounds + 1):
         for contender in contenders:
-            result = contender.step()
-            contender.seconds.append(result["seconds"])
-            contender.peak_mb = result["peak_mb"]
+            result = contender.ask()
+            peak[contender.name] = result["peak_mb"]
+            if round_number > 0:                                              # the first warms up
+                seconds[contender.name].append(result["seconds"])
     for contender in contenders:
-        contender.process.stdin.close()
-        contender.process.wait()
+        contender.close()
 
-    from tinydiff.kernels.vector import VECTOR_BYTES
-    print(f"{platform.machine()}, {VECTOR_BYTES // 4} float32 lanes, {THREADS} threads, Python {platform.python_version()}; "
-          f"same loss ({firsts[0]['loss']:.6f}) and gradient norm ({firsts[0]['norm']:.4f})")
-    print(f"{'contender':22}{'ms (median)':>12}{'min':>8}{'max':>8}{'images/s':>10}{'GFLOP/s':>9}{'peak MB':>9}")
-    rows = {}
-    for c in contenders:
-        median = statistics.median(c.seconds)
-        rows[c.name] = dict(ms=1e3 * median, images_per_second=BATCH / median, gflops=GFLOP / median, peak_mb=c.peak_mb)
-        print(f"{c.name:22}{1e3 * median:12.0f}{1e3 * min(c.seconds):8.0f}{1e3 * max(c.seconds):8.0f}{BATCH / median:10.1f}"
-              f"{GFLOP / median:9.0f}{c.peak_mb:9.0f}")
-    if len(contenders) > 1:
-        best = min(names[1:], key=lambda name: rows[name]["ms"])
-        pairs = [a / b for a, b in zip(contenders[0].seconds, contenders[names.index(best)].seconds)]
-        ratio = statistics.median(pairs)
-        rows["time_ratio"] = ratio
-        print(f"tinydiff takes {ratio:.2f} x the time of {best} (median of the pairs; {min(pairs):.2f} to {max(pairs):.2f}): "
-              f"{1 / ratio:.2f} x its speed, {rows['tinydiff']['peak_mb'] / rows[best]['peak_mb']:.2f} x its peak memory")
+    print(f"\n{'contender':22}{'ms (median)':>12}{'min':>8}{'max':>8}{'images/s':>10}{'GFLOP/s':>9}{'peak MB':>9}")
+    rows, ratios = {}, {}
+    for name, times in seconds.items():
+        median = statistics.median(times)
+        rows[name] = dict(ms=1e3 * median, min_ms=1e3 * min(times), max_ms=1e3 * max(times), peak_mb=peak[name])
+        rates = f"{'':19}" if args.quick else f"{BATCH / median:10.1f}{GFLOP / median:9.0f}"
+        print(f"{name:22}{1e3 * median:12.0f}{1e3 * min(times):8.0f}{1e3 * max(times):8.0f}{rates}{peak[name]:9.0f}")
+    float32 = [name for name in rows if name not in (OURS, BFLOAT16)]
+    rivals = [("the best float32 PyTorch", min(float32, key=lambda name: rows[name]["ms"]))] if float32 else []
+    rivals += [("PyTorch's bfloat16", BFLOAT16)] if BFLOAT16 in rows else []
+    for what, rival in rivals:
+        ratios[rival] = dict(time=ratio_of_pairs(seconds[OURS], seconds[rival]), peak_memory=peak[OURS] / peak[rival])
+        print(f"tinydiff takes {ratios[rival]['time']:.2f} x the time of {what} ({rival}; median of the pairs) and "
+              f"{ratios[rival]['peak_memory']:.2f} x its peak memory")
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=2)
+        write_json(args.json, dict(rows=rows, ratios=ratios))
 
 
 if __name__ == "__main__":

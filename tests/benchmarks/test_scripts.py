@@ -1,0 +1,71 @@
+"""Every benchmark runs, small and without PyTorch: it says on what machine, checks before it times, and writes its figures and pictures."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(script, *flags, **environment):
+    return subprocess.run([sys.executable, ROOT / "benchmarks" / f"{script}.py", *map(str, flags)], capture_output=True, text=True, timeout=300,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)} | environment)
+
+
+def quick(script, tmp_path, *flags):
+    """What a quick run printed, and its figures."""
+    done = run(script, "--quick", "--json", tmp_path / "figures.json", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "float32 lanes" in done.stdout and "Numba" in done.stdout
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert set(figures["machine"]) >= {"cpu", "threads", "float32_lanes", "python", "numpy", "numba", "torch"}
+    return done.stdout, figures
+
+
+def test_kernels(tmp_path):
+    said, figures = quick("kernels", tmp_path, "--picture", tmp_path / "roofline.png")
+    assert {row["kernel"] for row in figures["rows"] if "kernel" in row} >= {"conv2d", "group_norm", "attention", "adamw_step"}
+    for row in figures["rows"]:
+        assert row["ms"]["tinydiff"] > 0 and row.get("error", 0) <= 2e-5
+    assert "forward + backward" in said and 0 < figures["peaks"]["gb_per_s"] < figures["peaks"]["gflops"]
+    with Image.open(tmp_path / "roofline.png") as picture:
+        assert len(picture.convert("RGB").getcolors(2 ** 24)) > 50              # something is drawn
+
+
+def test_kernels_of_one_name_only(tmp_path):
+    said, figures = quick("kernels", tmp_path, "--only", "softmax")
+    assert {row["group"] for row in figures["rows"]} == {"softmax"}
+    unknown = run("kernels", "--quick", "--only", "dog")
+    assert unknown.returncode == 2 and "--only dog: no such op; there are 3x3, " in unknown.stderr
+
+
+def test_train_step(tmp_path):
+    said, figures = quick("train_step", tmp_path, "--rounds", 2)
+    assert "same loss" in said and figures["rows"]["tinydiff"]["ms"] > 0 and figures["rows"]["tinydiff"]["peak_mb"] > 10
+
+
+def test_sampling(tmp_path):
+    said, figures = quick("sampling", tmp_path, "--rounds", 2)
+    assert "8 pictures by 6 DDIM steps" in said and len(figures["drawing"]["memory"]) == 12
+    assert figures["growth_mb"] <= 16
+
+
+def test_scaling(tmp_path):
+    _, figures = quick("scaling", tmp_path, "--picture", tmp_path / "scaling.png")
+    assert [row["value"] for row in figures["batch"]] == [1, 2] and figures["threads"][0]["speed"] == 1
+    with Image.open(tmp_path / "scaling.png") as picture:
+        assert len(picture.convert("RGB").getcolors(2 ** 24)) > 50
+
+
+def test_startup(tmp_path):
+    said, figures = quick("startup", tmp_path)
+    assert "meanwhile it says: tinydiff: compiling kernels" in said
+    assert 0 < figures["import"] < figures["warm begins"] < figures["warm ends"] and figures["compiling"] > 0
+
+
+def test_a_contender_that_ends_is_named():
+    done = run("train_step", "--quick", NUMBA_THREADING_LAYER="no such layer")
+    assert done.returncode == 1 and "the process of tinydiff ended; its error is above" in done.stderr
