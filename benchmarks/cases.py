@@ -72,8 +72,8 @@ def group_norm(N, size, C, act):
     return Case(
         "GroupNorm + SiLU" if act else "GroupNorm", f"{N},{size},{C}",
         dict(x=(N, size, size, C), weight=(C,), bias=(C,), dy=(N, size, size, C)),
-        [Part("forward", "group_norm", lambda a, _: (a.x, a.weight, a.bias, G, 1e-5, act), (9 if act else 5) * elements),
-         Part("gradient", "group_norm_backward", lambda a, out: (a.dy, a.x, a.weight, a.bias, out[1], out[2], act),
+        [Part("forward", "group_norm", lambda a, _: ([a.x], a.weight, a.bias, G, 1e-5, act), (9 if act else 5) * elements),
+         Part("gradient", "group_norm_backward", lambda a, out: (a.dy, [a.x], a.weight, a.bias, out[1], out[2], act),
               (19 if act else 9) * elements, ("x", "weight", "bias"))],
         lambda ops, a: ops.group_norm(a.x, a.weight, a.bias, G, act=act), in_torch)
 
@@ -88,6 +88,20 @@ def attention(N, tokens, C):
          Part("gradient", "attention_backward", lambda a, out: (a.dy, a.q, a.k, a.v, *out), 2.5 * flop, ("q", "k", "v"))],
         lambda ops, a: ops.attention(a.q, a.k, a.v),
         lambda torch, a: torch.nn.functional.scaled_dot_product_attention(a.q, a.k, a.v))
+
+
+def self_attention(N, tokens, C):
+    heads = UNetConfig.heads
+    flop = 4 * N * tokens ** 2 * C
+
+    def in_torch(torch, a):
+        q, k, v = a.qkv.view(N, tokens, 3, heads, C // heads).permute(2, 0, 3, 1, 4)
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(N, tokens, C)
+    return Case(
+        "self-attention", f"{N},{tokens},{C}", dict(qkv=(N, tokens, 3 * C), dy=(N, tokens, C)),
+        [Part("forward", "self_attention", lambda a, _: (a.qkv, heads), flop),
+         Part("gradient", "self_attention_backward", lambda a, out: (a.dy, a.qkv, *out), 2.5 * flop, ("qkv",))],
+        lambda ops, a: ops.self_attention(a.qkv, heads), in_torch)
 
 
 def upsample(N, size, C):
@@ -133,13 +147,17 @@ def silu(rows, C):
 
 def softmax(N, tokens):
     shape = (N, UNetConfig.heads, tokens, tokens)
-    return Case("softmax", ",".join(map(str, shape)), dict(scores=shape, dy=shape), [],
+    return Case("softmax", ",".join(map(str, shape)), dict(scores=shape, dy=shape),
+                [Part("forward", "softmax", lambda a, _: (a.scores,)),
+                 Part("gradient", "softmax_backward", lambda a, y: (a.dy, y), 0, ("scores",))],
                 lambda ops, a: ops.softmax(a.scores, -1), lambda torch, a: torch.softmax(a.scores, -1))
 
 
 def mse(N, size):
     shape = (N, size, size, 3)
-    return Case("mse loss", f"{N},{size},3", dict(x=shape, target=shape, dy=()), [],
+    return Case("mse loss", f"{N},{size},3", dict(x=shape, target=shape, dy=()),
+                [Part("forward", "squared_error", lambda a, _: (a.x, a.target)),
+                 Part("gradient", "scaled_difference", lambda a, _: (a.x, a.target, 2 / a.x.size), 0, ("x",))],
                 lambda ops, a: ops.mse(a.x, a.target), lambda torch, a: torch.nn.functional.mse_loss(a.x, a.target))
 
 
@@ -189,7 +207,7 @@ def reference_step(batch=BATCH) -> list[Case]:
         *(conv("3x3, stride 2", N, size, C, C, stride=2) for size, C in ((64, 32), (32, 64), (16, 96))),
         *(conv("1x1", N, *shape, K=1) for shape in ONE_BY_ONE),
         *(group_norm(N, size, C, "silu") for size, C in NORMS), *(group_norm(N, size, C, None) for size, C in ((16, 96), (8, 128))),
-        attention(N, 256, 96), attention(N, 64, 128), softmax(N, 256),
+        attention(N, 256, 96), attention(N, 64, 128), self_attention(N, 256, 96), self_attention(N, 64, 128), softmax(N, 256),
         *(upsample(N, size, C) for size, C in ((32, 64), (16, 96), (8, 128))),
         *(concat(N, *shape) for shape in CONCATS),
         *(residual_add(N, *shape) for shape in OUTPUTS), *(bias_gradient(N, *shape) for shape in OUTPUTS),
@@ -201,5 +219,6 @@ def reference_step(batch=BATCH) -> list[Case]:
 def small_step() -> list[Case]:
     """One small case of every kind, for a quick look at whether everything works."""
     return [conv("3x3", 1, 8, 16, 16), conv("3x3, stride 2", 1, 8, 16, 16, stride=2), conv("1x1", 1, 8, 16, 16, K=1),
-            group_norm(1, 8, 16, "silu"), attention(1, 16, 16), softmax(1, 16), upsample(1, 8, 16), concat(1, 8, 16, 16),
+            group_norm(1, 8, 16, "silu"), attention(1, 16, 16), self_attention(1, 16, 16), softmax(1, 16), upsample(1, 8, 16),
+            concat(1, 8, 16, 16),
             residual_add(1, 8, 16), bias_gradient(1, 8, 16), linear(4, 16, 16), silu(4, 16), mse(1, 8), optimizer()]

@@ -57,16 +57,22 @@ ACTS = st.sampled_from([None, "silu"])
 PARTS = st.tuples(st.tuples(SIDES, SIDES), st.lists(CHANNELS, min_size=1, max_size=3))
 MATRICES = st.tuples(st.lists(st.integers(1, 2), max_size=1), SIDES, CHANNELS, CHANNELS, st.booleans(), st.booleans())
 
+TOKENS = st.tuples(st.integers(1, 2), SIDES, st.integers(1, 3), st.integers(1, 66))
+
 LARGE_SAMPLES = KERNEL_SAMPLES | {
-    "conv2d": arguments(samples.conv2d_arguments, st.tuples(conv_shapes(), st.integers(0, 2))),
-    "conv2d_dx": arguments(samples.conv2d_dx_arguments, conv_shapes()),
+    "conv2d": arguments(samples.conv2d_arguments, st.tuples(conv_shapes(), st.integers(0, 2), st.booleans())),
+    "conv2d_dx": arguments(samples.conv2d_dx_arguments, st.tuples(conv_shapes(), st.booleans())),
     "conv2d_dw": arguments(samples.conv2d_dw_arguments, conv_shapes()),
     "pixel_sum": arguments(lambda array, shape: (array(shape),), IMAGES),
     "matmul": arguments(samples.matmul_arguments, MATRICES),
-    "group_norm": arguments(samples.group_norm_arguments, st.tuples(norm_shapes(), ACTS)),
-    "group_norm_backward": arguments(samples.group_norm_backward_arguments, st.tuples(norm_shapes(), ACTS)),
+    "group_norm": arguments(samples.group_norm_arguments, st.tuples(norm_shapes(), ACTS, st.integers(1, 3))),
+    "group_norm_backward": arguments(samples.group_norm_backward_arguments, st.tuples(norm_shapes(), ACTS, st.integers(1, 3))),
     "attention": arguments(lambda array, shapes: (array(shapes[0]), array(shapes[1]), array(shapes[1])), attention_shapes()),
     "attention_backward": arguments(samples.attention_backward_arguments, attention_shapes()),
+    "self_attention": arguments(samples.self_attention_arguments, TOKENS),
+    "self_attention_backward": arguments(samples.self_attention_backward_arguments, TOKENS),
+    "softmax": arguments(lambda array, shape: (array(shape),), st.tuples(SIDES, CHANNELS)),
+    "softmax_backward": arguments(lambda array, shape: (array(shape), array(shape)), st.tuples(SIDES, CHANNELS)),
     "concat_channels": arguments(lambda array, drawn: ([array(drawn[0] + (n,)) for n in drawn[1]],), PARTS),
     "split_channels": arguments(lambda array, drawn: (array(drawn[0] + (sum(drawn[1]),)), drawn[1]), PARTS),
     "upsample": arguments(lambda array, drawn: (array(drawn[0]), drawn[1]), st.tuples(IMAGES, st.integers(1, 3))),
