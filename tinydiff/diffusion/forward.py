@@ -11,13 +11,19 @@ def q_sample(schedule, x0, t, eps) -> np.ndarray:
 
     Returns (N,H,W,C) of x0's dtype. Raises TypeError for pictures that are not floats, ValueError for shapes or times that don't fit.
     """
-    x0, eps = np.asarray(x0), np.asarray(eps)
-    if not np.issubdtype(x0.dtype, np.floating):
-        raise TypeError(f"q_sample: x0 is {x0.dtype}, but must be floats in [-1, 1]; tinydiff.data.to_model makes them from uint8")
+    x0, eps = check_floats("q_sample: x0", x0), np.asarray(eps)
     if x0.shape != eps.shape:
         raise ValueError(f"q_sample: x0 and eps must have one shape (x0 {x0.shape}, eps {eps.shape})")
     alpha, sigma = schedule.at(t)
     return per_picture(alpha, x0) * x0 + per_picture(sigma, x0) * eps.astype(x0.dtype, copy=False)
+
+
+def check_floats(name: str, x) -> np.ndarray:
+    """The pictures x as an array. Raises TypeError where they are not floats; `name` says whose they are, as in "q_sample: x0"."""
+    x = np.asarray(x)
+    if not np.issubdtype(x.dtype, np.floating):
+        raise TypeError(f"{name} is {x.dtype}, but must be floats in [-1, 1]; tinydiff.data.to_model makes them from uint8")
+    return x
 
 
 def per_picture(a, x) -> np.ndarray:
