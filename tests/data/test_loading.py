@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinydiff.data import load_images, loading
+from tinydiff.data import load_image, load_images, loading
 
 REAL_CASES = Path(__file__).parents[3] / "shared" / "data" / "loader_cases"   # awkward real files, where the developer has them
 
@@ -282,3 +282,15 @@ def test_wrong_arguments(tmp_path, error, match, arguments):
 def test_numpy_integers_are_whole_numbers(tmp_path):
     save_pictures(tmp_path, "1.png", "2.png", "3.png")
     assert load_images(tmp_path, size=np.int64(8), limit=np.int32(2)).images.shape == (2, 8, 8, 3)
+
+
+def test_one_picture_is_read_as_load_images_reads_it(tmp_path):
+    wide = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(wide).save(tmp_path / name)
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png", 16), load_images(tmp_path, 16).images[0])
+    with pytest.raises(FileNotFoundError, match="load_image: there is no file .*c.png"):
+        load_image(tmp_path / "c.png")
+    (tmp_path / "c.png").write_bytes(b"no picture at all")
+    with pytest.raises(ValueError, match="load_image: .*c.png: not a picture"):
+        load_image(tmp_path / "c.png")

@@ -74,6 +74,20 @@ def load_images(path: str | Path, size: int = 64, limit: int | None = None, on_b
     return ImageSet(np.stack(images), labels, label_names, names, skipped)
 
 
+def load_image(path: str | Path, size: int = 64) -> np.ndarray:
+    """The picture in one file, turned, cropped and resized as `load_images` does it: (size,size,3) uint8.
+
+    Raises FileNotFoundError where there is no such file and ValueError where it can't be read as a picture.
+    """
+    path, size = Path(path), _whole_number("size", size, least=1)
+    if not path.is_file():
+        raise FileNotFoundError(f"load_image: there is no file {path}")
+    try:
+        return _read(partial(open, path, "rb"), size)
+    except Exception as error:  # as in load_images
+        raise ValueError(f"load_image: {path}: {_reason(error)}") from error
+
+
 def _whole_number(argument: str, value, least: int) -> int:
     try:
         value = operator.index(value)
