@@ -167,11 +167,21 @@ def test_folders_are_labels(tmp_path):
     assert load_images(tmp_path, limit=2).label_names == ["black", "tabby", "white"]   # a smaller set speaks of the same classes
 
 
-def test_labels_below_shared_folders_and_beside_text_files(tmp_path):
+def test_every_class_has_its_share_of_a_limit(tmp_path):
+    save_pictures(tmp_path, *(f"black/{i}.png" for i in range(6)), "tabby/1.png", "white/1.png", "white/2.png", "white/3.png")
+    (tmp_path / "tabby/0.png").write_bytes(b"")
+    pictures = load_images(tmp_path, limit=6)
+    assert pictures.names == ["black/0.png", "black/1.png", "black/2.png", "tabby/1.png", "white/1.png", "white/2.png"]
+    assert pictures.labels.tolist() == [0, 0, 0, 1, 2, 2] and [name for name, _ in pictures.skipped] == ["tabby/0.png"]
+    assert len(load_images(tmp_path).images) == 10
+
+
+@pytest.mark.parametrize("archive", ["p.zip", "p.tar", "p.tar.gz"])
+def test_labels_below_shared_folders_and_beside_text_files(tmp_path, archive):
     save_pictures(tmp_path, "cats/all/black/1.png", "cats/all/white/1.png")
     (tmp_path / "cats/README.txt").write_text("text")
-    assert load_images(tmp_path).label_names == ["black", "white"]
-    assert load_images(archive_of(tmp_path / "cats", tmp_path / "p.zip")).labels.tolist() == [0, 1]
+    for pictures in (load_images(tmp_path), load_images(archive_of(tmp_path / "cats", tmp_path / archive, "./pets/"))):
+        assert pictures.label_names == ["black", "white"] and pictures.labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("names", [("1.png", "2.png"), ("all/1.png", "all/2.png"), ("black/1.png", "white/1.png", "3.png"),

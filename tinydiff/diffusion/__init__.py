@@ -9,6 +9,8 @@ Read in this order:
     losses.py      how wrong the network was: the number that training makes small
     denoiser.py    a trained network as a plain function `denoise(x, t) -> guess of x_0`
     thresholding.py  a denoiser whose guesses stay where pictures can be
+    guidance.py    more of what the label says than the network itself would give
+    self_conditioning.py   a network that is given its own last guess
     samplers/      from pure noise to a picture, step by step
     repaint.py     a picture with a part missing: fill it in
     editing.py     start from pictures: change them, vary them, go from one to another
@@ -18,6 +20,7 @@ Apart from losses.py and denoiser.py, everything here is NumPy arrays in and out
 from tinydiff.diffusion.denoiser import denoiser
 from tinydiff.diffusion.editing import ddim_invert, noised_start, slerp
 from tinydiff.diffusion.forward import q_sample
+from tinydiff.diffusion.guidance import guide
 from tinydiff.diffusion.losses import loss, min_snr_weights
 from tinydiff.diffusion.repaint import repaint
 from tinydiff.diffusion.samplers import (SAMPLERS, Step, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, euler_ancestral, heun,
@@ -29,6 +32,6 @@ from tinydiff.diffusion.times import stratified_times, timesteps
 
 __all__ = [
     "SAMPLERS", "SCHEDULES", "TARGETS", "Schedule", "Step", "clip_x0", "cosine", "ddim", "ddim_invert", "ddpm", "denoiser", "dpmpp_2m",
-    "dpmpp_2m_sde", "dpmpp_2s", "dynamic_threshold", "euler", "euler_ancestral", "from_x0_eps", "heun", "initial_noise", "linear", "loss",
-    "min_snr_weights", "noised_start", "q_sample", "repaint", "slerp", "stratified_times", "timesteps", "to_x0_eps", "unipc",
+    "dpmpp_2m_sde", "dpmpp_2s", "dynamic_threshold", "euler", "euler_ancestral", "from_x0_eps", "guide", "heun", "initial_noise", "linear",
+    "loss", "min_snr_weights", "noised_start", "q_sample", "repaint", "slerp", "stratified_times", "timesteps", "to_x0_eps", "unipc",
 ]

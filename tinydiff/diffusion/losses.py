@@ -2,22 +2,26 @@
 import numpy as np
 
 from tinydiff import ops
+from tinydiff.diffusion.denoiser import denoiser
 from tinydiff.diffusion.forward import per_picture, q_sample
 from tinydiff.diffusion.targets import TARGETS, from_x0_eps
+from tinydiff.diffusion.thresholding import clip_x0
 from tinydiff.diffusion.times import network_times
 
 
-def loss(model, schedule, target: str, x0, t, eps, y=None, weight=None):
+def loss(model, schedule, target: str, x0, t, eps, y=None, weight=None, self_condition=False):
     """Make x0 noisy, ask the network for the target, and return the weighted mean squared error, a scalar Tensor to call backward() on.
 
     model    called as model(x_t, 1000 t / T, y) in x0's dtype; returns a Tensor (N,H,W,C).
     x0, eps  (N,H,W,C) clean pictures in [-1, 1] and noise from N(0, I).
     t        real times, 0 to T-1: (N,), or a number for all.
     weight   None or "simple": all 1 (Ho et al. 2020, arXiv 2006.11239, equation 14); "min_snr": `min_snr_weights`; or (N,) numbers.
+    self_condition  whether the network is given a first guess of its own, as model(x_t, 1000 t / T, y, x0): see self_conditioning.py.
     """
     alpha, sigma = schedule.at(t)
     x_t = q_sample(schedule, x0, t, eps)
-    out = model(x_t, network_times(schedule, t, like=x_t), y)
+    guess = (clip_x0(denoiser(model, schedule, target, y, self_condition))(x_t, t),) if self_condition else ()  # builds no graph
+    out = model(x_t, network_times(schedule, t, like=x_t), y, *guess)
     error = ops.sub(out, from_x0_eps(target, x0, eps, alpha, sigma))
     squared = ops.mul(error, error)
     if weight is None or isinstance(weight, str) and weight == "simple":
