@@ -24,7 +24,7 @@ from train_cats import Parser, use_threads
 
 CATS_SEED = 2024                     # other cats than the training's
 MISSING = {"left": np.s_[:, :4], "right": np.s_[:, 4:], "top": np.s_[:4], "bottom": np.s_[4:], "centre": np.s_[2:6, 2:6],
-           "eyes": np.s_[3:5, 1:7]}                       # of 8 x 8 parts of the picture
+           "eyes": np.s_[3:6, 1:7]}                       # of 8 x 8 parts of the picture
 
 
 def inpainting(denoise, schedule, cats, steps):
