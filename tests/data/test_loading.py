@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinydiff.data import load_images, loading
+from tinydiff.data import load_image, load_images, loading
 
 REAL_CASES = Path(__file__).parents[3] / "shared" / "data" / "loader_cases"   # awkward real files, where the developer has them
 
@@ -167,11 +167,21 @@ def test_folders_are_labels(tmp_path):
     assert load_images(tmp_path, limit=2).label_names == ["black", "tabby", "white"]   # a smaller set speaks of the same classes
 
 
-def test_labels_below_shared_folders_and_beside_text_files(tmp_path):
+def test_every_class_has_its_share_of_a_limit(tmp_path):
+    save_pictures(tmp_path, *(f"black/{i}.png" for i in range(6)), "tabby/1.png", "white/1.png", "white/2.png", "white/3.png")
+    (tmp_path / "tabby/0.png").write_bytes(b"")
+    pictures = load_images(tmp_path, limit=6)
+    assert pictures.names == ["black/0.png", "black/1.png", "black/2.png", "tabby/1.png", "white/1.png", "white/2.png"]
+    assert pictures.labels.tolist() == [0, 0, 0, 1, 2, 2] and [name for name, _ in pictures.skipped] == ["tabby/0.png"]
+    assert len(load_images(tmp_path).images) == 10
+
+
+@pytest.mark.parametrize("archive", ["p.zip", "p.tar", "p.tar.gz"])
+def test_labels_below_shared_folders_and_beside_text_files(tmp_path, archive):
     save_pictures(tmp_path, "cats/all/black/1.png", "cats/all/white/1.png")
     (tmp_path / "cats/README.txt").write_text("text")
-    assert load_images(tmp_path).label_names == ["black", "white"]
-    assert load_images(archive_of(tmp_path / "cats", tmp_path / "p.zip")).labels.tolist() == [0, 1]
+    for pictures in (load_images(tmp_path), load_images(archive_of(tmp_path / "cats", tmp_path / archive, "./pets/"))):
+        assert pictures.label_names == ["black", "white"] and pictures.labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("names", [("1.png", "2.png"), ("all/1.png", "all/2.png"), ("black/1.png", "white/1.png", "3.png"),
@@ -282,3 +292,15 @@ def test_wrong_arguments(tmp_path, error, match, arguments):
 def test_numpy_integers_are_whole_numbers(tmp_path):
     save_pictures(tmp_path, "1.png", "2.png", "3.png")
     assert load_images(tmp_path, size=np.int64(8), limit=np.int32(2)).images.shape == (2, 8, 8, 3)
+
+
+def test_one_picture_is_read_as_load_images_reads_it(tmp_path):
+    wide = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(wide).save(tmp_path / name)
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png", 16), load_images(tmp_path, 16).images[0])
+    with pytest.raises(FileNotFoundError, match="load_image: there is no file .*c.png"):
+        load_image(tmp_path / "c.png")
+    (tmp_path / "c.png").write_bytes(b"no picture at all")
+    with pytest.raises(ValueError, match="load_image: .*c.png: not a picture"):
+        load_image(tmp_path / "c.png")

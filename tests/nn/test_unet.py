@@ -1,4 +1,5 @@
 """The U-Net: its size, its shapes, its time embedding, its errors. What it computes is in test_torch_parity.py."""
+import dataclasses
 import math
 
 import numpy as np
@@ -74,6 +75,7 @@ def test_single_precision_agrees_with_double(name):
     (dict(channels=33), "channels is 33; it must be even"),
     (dict(channel_mults=()), "at least one level"),
     (dict(blocks_per_level=0), "one block in it"),
+    (dict(num_classes=0), "num_classes is 0; it must be at least 1, or None"),
 ])
 def test_configs_that_cannot_be(changes, message):
     with pytest.raises(ValueError, match=message):
@@ -92,11 +94,43 @@ def test_inputs_that_do_not_fit(x, t, y, message):
         new(SMALL)(np.zeros(x), t, y)
 
 
-def test_labels_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"y is \(3,\), expected one label for each picture, \(2,\)"):
-        new(LABELS)(np.zeros((2, 8, 8, 1)), T2, np.array([0, 1, 2]))
-    with pytest.raises(ValueError, match="0 to 3"):
-        new(LABELS)(np.zeros((2, 8, 8, 1)), T2, np.array([0, 4]))
+@pytest.mark.parametrize("y, error, message", [
+    ([0, 1, 2], ValueError, r"y is \(3,\), expected one label for each picture, \(2,\)"),
+    ([0, 4], ValueError, r'UNet: y\[1\] is 4, but labels run from 0 to num_classes - 1 = 2; 3 is "no label"'),
+    ([-1, 0], ValueError, r"UNet: y\[0\] is -1, but labels run from 0"),
+    ([0.0, 1.0], TypeError, "UNet: labels y must be integers, got float64"),
+])
+def test_labels_that_do_not_fit(y, error, message):
+    with pytest.raises(error, match=message):
+        new(LABELS)(np.zeros((2, 8, 8, 1)), T2, np.array(y))
+
+
+SELF = dataclasses.replace(SMALL, self_condition=True)
+
+
+def random_state(model):
+    rng = np.random.default_rng(4)
+    return {name: rng.standard_normal(p.shape) / 4 for name, p in model.named_parameters()}
+
+
+def test_a_guess_of_x0_is_further_input_channels():
+    """The same weights in a network that takes 6 channels: the pictures', then the guess's."""
+    x, x0 = np.random.default_rng(5).standard_normal((2, 2, 8, 8, 3))
+    model, six = new(SELF, np.float64), new(dataclasses.replace(SMALL, in_channels=6, out_channels=3), np.float64)
+    for network in (model, six):
+        network.load_state_dict(random_state(six))
+    for guess in (x0, None):
+        expected = six(np.concatenate([x, np.zeros_like(x) if guess is None else guess], axis=-1), T2).data
+        np.testing.assert_array_equal(model(x, T2, x0=guess).data, expected)
+    assert np.abs(model(x, T2, x0=x0).data - model(x, T2).data).max() > 1e-3
+
+
+def test_guesses_that_do_not_fit():
+    x = np.zeros((2, 8, 8, 3))
+    with pytest.raises(ValueError, match="a guess x0 was given to a network made without self_condition"):
+        new(SMALL)(x, T2, x0=x)
+    with pytest.raises(ValueError, match=r"the guess x0 is \(1, 8, 8, 3\), expected the shape of x, \(2, 8, 8, 3\)"):
+        new(SELF)(x, T2, x0=x[:1])
 
 
 def test_recomputed_blocks_give_the_same_gradients_from_less_memory():

@@ -293,19 +293,6 @@ def test_the_denoiser_is_the_averaged_networks(whole):
     assert np.array_equal(run.denoiser()(x, 500.0), average) and not np.array_equal(average, raw)
 
 
-def test_a_network_with_classes_is_trained_on_labels(tmp_path):
-    labels = np.arange(13) % 2
-    run = trainer(tmp_path, image_set=pictures(labels=labels), model=network(num_classes=2))
-    for _ in range(4):  # what starts at zero holds the gradient back: from the labels for two steps
-        run.step()
-    moved = np.abs(run.model.labels.weight.data - network(num_classes=2).labels.weight.data).max(axis=1)
-    assert moved[0] > 0 and moved[1] > 0 and moved[2] == 0  # both labels were used, "no label" never
-    with pytest.raises(ValueError, match="needs pictures with labels"):
-        trainer(tmp_path, model=network(num_classes=2))
-    with pytest.raises(ValueError, match="needs pictures with labels below that"):
-        trainer(tmp_path, image_set=pictures(labels=labels), model=network(num_classes=1))
-
-
 @pytest.mark.parametrize("changes", [
     dict(schedule="karras", target="edm", weight="edm", time_sampling="lognormal"), dict(schedule="flow", target="flow", weight="p2"),
     dict(schedule="linear_zero_snr", weight="simple", offset_noise=0.1), dict(schedule="sigmoid", target="eps", time_sampling="uniform"),
@@ -350,6 +337,7 @@ def test_pictures_that_do_not_fit(tmp_path):
     (dict(epochs=0), "epochs is 0; it must be at least 1"),
     (dict(lr=0.0), "lr is 0.0; it must be above 0"),
     (dict(held_out=1.0), "below 1"),
+    (dict(label_dropout=1.5), "label_dropout is 1.5; it must be from 0 to 1"),
     (dict(steps=2000), "at most T = 1000"),
     (dict(target="w"), "target is 'w'; it must be one of eps, x0, v, flow, edm"),
     (dict(weight="none"), "one of simple, min_snr, p2, edm, None"),

@@ -1,6 +1,7 @@
 """Read a folder or an archive of pictures, of any kind and size, as one array of small squares."""
 import gzip
 import io
+import itertools
 import operator
 import os.path
 import shutil
@@ -9,7 +10,8 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -35,7 +37,8 @@ def load_images(path: str | Path, size: int = 64, limit: int | None = None, on_b
     the square in its centre and resized. They come in the order of their names, so the same files give the same array from a
     folder, a zip and a tar. Of an animation the first frame counts.
 
-    limit   stop after this many good pictures (at least 2)
+    limit   stop after this many good pictures (at least 2): the first by name or, where there are labels, the first of each class, the
+            second of each, ..., so that every class has its share
     on_bad  "skip": a file that cannot be read goes to `.skipped` with its reason; "raise": it is a ValueError
 
     Labels: where every picture lies in one of two or more sibling folders, the folders' names are the labels (whatever the
@@ -49,29 +52,41 @@ def load_images(path: str | Path, size: int = 64, limit: int | None = None, on_b
     if on_bad not in ("skip", "raise"):
         raise ValueError(f'load_images: on_bad must be "skip" or "raise", not {on_bad!r}')
     path = Path(path)
-    images, names, skipped = [], [], []
+    images, skipped = {}, []
     with ExitStack() as stack:
         files = _list_pictures(path, stack)
-        for name, open_file in files.items():
+        folder = _class_folders(list(files))
+        for name in _class_by_class(files, folder):
             if len(images) == limit:
                 break
             try:
-                image = _read(open_file, size)
+                images[name] = _read(files[name], size)
             except Exception as error:  # decoders answer damaged data with nearly every exception there is
                 if on_bad == "raise":
                     raise ValueError(f"load_images: {name} in {path}: {_reason(error)}") from error
                 skipped.append((name, _reason(error)))
-            else:
-                images.append(image)
-                names.append(name)
+    names, skipped = sorted(images), sorted(skipped)
     if len(images) < 2:
         first = f"; {len(skipped)} could not be read, the first: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise ValueError(f"load_images: readable pictures in {path}: {len(images)}, need at least 2{first}. "
                          "Give a folder, .zip or .tar[.gz] of pictures (.jpg, .png, ...)")
-    folder = _class_folders(list(files))
     label_names = sorted(set(folder.values()))
     labels = np.array([label_names.index(folder[name]) for name in names], dtype=np.int64) if folder else None
-    return ImageSet(np.stack(images), labels, label_names, names, skipped)
+    return ImageSet(np.stack([images[name] for name in names]), labels, label_names, names, skipped)
+
+
+def load_image(path: str | Path, size: int = 64) -> np.ndarray:
+    """The picture in one file, turned, cropped and resized as `load_images` does it: (size,size,3) uint8.
+
+    Raises FileNotFoundError where there is no such file and ValueError where it can't be read as a picture.
+    """
+    path, size = Path(path), _whole_number("size", size, least=1)
+    if not path.is_file():
+        raise FileNotFoundError(f"load_image: there is no file {path}")
+    try:
+        return _read(partial(open, path, "rb"), size)
+    except Exception as error:  # as in load_images
+        raise ValueError(f"load_image: {path}: {_reason(error)}") from error
 
 
 def _whole_number(argument: str, value, least: int) -> int:
@@ -134,6 +149,13 @@ def _class_folders(names: list[str]) -> dict[str, str]:
     if any(len(parent) != shared + 1 for parent in parents):
         return {}
     return {name: parent[-1] for name, parent in zip(names, parents)}
+
+
+def _class_by_class(names: Iterable[str], folder: dict[str, str]) -> list[str]:
+    """The names in the order in which a limit counts them: the first of each class, the second of each, ...; without classes as they are."""
+    counts = defaultdict(itertools.count)
+    place = {name: next(counts[folder.get(name)]) for name in names}
+    return sorted(place, key=place.get)
 
 
 def _read(open_file: Callable[[], BinaryIO], size: int) -> np.ndarray:

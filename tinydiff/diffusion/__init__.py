@@ -10,22 +10,33 @@ Read in this order:
     posterior.py   the exact way back if x_0 were known, and the range of a learned variance
     losses.py      how wrong the network was: the number that training makes small
     denoiser.py    a trained network as a plain function `denoise(x, t) -> guess of x_0`
+    thresholding.py  a denoiser whose guesses stay where pictures can be
+    guidance.py    more of what the label says than the network itself would give
+    self_conditioning.py   a network that is given its own last guess
     samplers/      from pure noise to a picture, step by step
+    repaint.py     a picture with a part missing: fill it in
+    editing.py     start from pictures: change them, vary them, go from one to another
 
 Apart from losses.py and denoiser.py, everything here is NumPy arrays in and out; a sampler never sees a network, only `denoise`.
 """
-from tinydiff.diffusion.denoiser import clip_x0, denoiser
+from tinydiff.diffusion.denoiser import denoiser
+from tinydiff.diffusion.editing import ddim_invert, noised_start, slerp
 from tinydiff.diffusion.forward import offset_noise, q_sample
+from tinydiff.diffusion.guidance import guide
 from tinydiff.diffusion.losses import loss
-from tinydiff.diffusion.samplers import SAMPLERS, Step, ddim, ddpm, initial_noise
+from tinydiff.diffusion.repaint import repaint
+from tinydiff.diffusion.samplers import (SAMPLERS, Step, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, euler_ancestral, heun,
+                                         initial_noise, unipc)
 from tinydiff.diffusion.schedules import SCHEDULES, Schedule, cosine, flow, karras, linear, sigmoid, zero_terminal_snr
 from tinydiff.diffusion.targets import TARGETS, from_x0_eps, to_x0_eps
+from tinydiff.diffusion.thresholding import clip_x0, dynamic_threshold
 from tinydiff.diffusion.times import SPACINGS, TIME_SAMPLINGS, lognormal_times, stratified_times, timesteps, training_times
 from tinydiff.diffusion.weights import WEIGHTS, edm_weights, min_snr_weights, p2_weights, simple_weights
 
 __all__ = [
-    "SAMPLERS", "SCHEDULES", "SPACINGS", "TARGETS", "TIME_SAMPLINGS", "WEIGHTS", "Schedule", "Step", "clip_x0", "cosine", "ddim", "ddpm",
-    "denoiser", "edm_weights", "flow", "from_x0_eps", "initial_noise", "karras", "linear", "lognormal_times", "loss", "min_snr_weights",
-    "offset_noise", "p2_weights", "q_sample", "sigmoid", "simple_weights", "stratified_times", "timesteps", "to_x0_eps", "training_times",
-    "zero_terminal_snr",
+    "SAMPLERS", "SCHEDULES", "SPACINGS", "TARGETS", "TIME_SAMPLINGS", "WEIGHTS", "Schedule", "Step", "clip_x0", "cosine", "ddim", "ddim_invert",
+    "ddpm", "denoiser", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2s", "dynamic_threshold", "edm_weights", "euler", "euler_ancestral", "flow",
+    "from_x0_eps", "guide", "heun", "initial_noise", "karras", "linear", "lognormal_times", "loss", "min_snr_weights", "noised_start",
+    "offset_noise", "p2_weights", "q_sample", "repaint", "sigmoid", "simple_weights", "slerp", "stratified_times", "timesteps", "to_x0_eps",
+    "training_times", "unipc", "zero_terminal_snr",
 ]

@@ -1,22 +1,26 @@
 """A denoiser is a function `denoise(x, t) -> guess of x_0`, arrays in and out: all that a sampler needs to know about a network.
 
-What changes a denoiser (clipping, say) is a function from denoiser to denoiser. What a use needs beyond the guess is an attribute of the
-function, `denoise.log_variance` here; a function from denoiser to denoiser copies all of them, `vars(denoise)`, to what it returns.
+What changes a denoiser (clipping, in thresholding.py, say) is a function from denoiser to denoiser. What a use needs beyond the guess is an
+attribute of the function, `denoise.log_variance` here; a function from denoiser to denoiser copies all of them, `vars(denoise)`, to what it
+returns.
 """
 import numpy as np
 
 from tinydiff.autograd import no_grad
 from tinydiff.diffusion.forward import per_picture
 from tinydiff.diffusion.posterior import log_variance_range
+from tinydiff.diffusion.self_conditioning import LastGuess
 from tinydiff.diffusion.targets import network_inputs, to_x0_eps
 
 
-def denoiser(model, schedule, target: str, y=None):
+def denoiser(model, schedule, target: str, y=None, self_condition: bool | None = None):
     """`denoise(x, t) -> x0_hat` from a network that was trained on `target`.
 
     model  called as model(*network_inputs, y), for most targets model(x, 1000 t / T, y), with x (N,H,W,C) and the times (N,) in its
            parameters' dtype; builds no graph. Put it in evaluation mode (`model.eval()`) first if it has dropout.
-    y      (N,) labels, or None.
+    y      (N,) labels, or None. The network says which there are: a label out of range is its ValueError.
+    self_condition  whether the network, called as model(*network_inputs, y, x0), is given its last guess; None: if it was made for that
+           (`model.self_condition`). Then denoise has a memory, and `denoise.reset()`: see `self_conditioning.LastGuess`.
 
     denoise takes x (N,H,W,C) of any float dtype and t, a number or (N,), and returns (N,H,W,C) of x's dtype.
 
@@ -24,17 +28,23 @@ def denoiser(model, schedule, target: str, y=None):
     (-1 for the clean end), whatever steps there are between: like x, (N,H,W,C). Asked for the x and t that denoise was asked for last, it
     takes the second half of that answer; the network is evaluated again only for others.
     """
+    if self_condition is None:
+        self_condition = getattr(model, "self_condition", False)
+    last = LastGuess()
     answered = None  # the last (x, t) with the network's v, of which denoise makes nothing itself
 
     def denoise(x, t):
         nonlocal answered
         network_input = x.astype(next(iter(model.parameters())).dtype, copy=False)
+        guess = (last.before(x, t),) if self_condition else ()
         with no_grad():
-            out = model(*network_inputs(target, network_input, schedule, t), y).data
+            out = model(*network_inputs(target, network_input, schedule, t), y, *guess).data
         if learns_variance(model):
             out, v = np.split(out, 2, axis=-1)  # (N,H,W,C) each
             answered = x.copy(), np.copy(t), v.astype(x.dtype)
         x0, _ = to_x0_eps(target, out, x, *schedule.at(t))
+        if self_condition:
+            last.keep(x0, t)
         return x0.astype(x.dtype, copy=False)
 
     def log_variance(x, t, s):
@@ -45,6 +55,8 @@ def denoiser(model, schedule, target: str, y=None):
 
     if learns_variance(model):
         denoise.log_variance = log_variance
+    if self_condition:
+        denoise.reset = last.reset
     return denoise
 
 
@@ -52,8 +64,3 @@ def learns_variance(model) -> bool:
     """Whether the network answers with learned variance: with twice as many channels as it is given, by its `model.config`."""
     config = getattr(model, "config", None)
     return config is not None and config.out_channels == 2 * config.in_channels
-
-
-def clip_x0(denoise, low: float = -1, high: float = 1):
-    """The denoiser whose guesses stay in [low, high], where all pictures lie. Samplers derive eps from the guess, so eps follows suit."""
-    return lambda x, t: np.clip(denoise(x, t), low, high)

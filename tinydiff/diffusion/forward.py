@@ -11,9 +11,7 @@ def q_sample(schedule, x0, t, eps) -> np.ndarray:
 
     Returns (N,H,W,C) of x0's dtype. Raises TypeError for pictures that are not floats, ValueError for shapes or times that don't fit.
     """
-    x0, eps = np.asarray(x0), np.asarray(eps)
-    if not np.issubdtype(x0.dtype, np.floating):
-        raise TypeError(f"q_sample: x0 is {x0.dtype}, but must be floats in [-1, 1]; tinydiff.data.to_model makes them from uint8")
+    x0, eps = check_floats("q_sample: x0", x0), np.asarray(eps)
     if x0.shape != eps.shape:
         raise ValueError(f"q_sample: x0 and eps must have one shape (x0 {x0.shape}, eps {eps.shape})")
     alpha, sigma = schedule.at(t)
@@ -35,6 +33,14 @@ def offset_noise(eps, strength: float, offset) -> np.ndarray:
         raise ValueError(f"offset_noise: offset must be one number for each picture and channel, {(len(eps), eps.shape[-1])}, got "
                          f"{offset.shape} (eps {eps.shape})")
     return eps + (strength * offset[:, None, None, :]).astype(eps.dtype)  # (N,1,1,C) over the pixels
+
+
+def check_floats(name: str, x) -> np.ndarray:
+    """The pictures x as an array. Raises TypeError where they are not floats; `name` says whose they are, as in "q_sample: x0"."""
+    x = np.asarray(x)
+    if not np.issubdtype(x.dtype, np.floating):
+        raise TypeError(f"{name} is {x.dtype}, but must be floats in [-1, 1]; tinydiff.data.to_model makes them from uint8")
+    return x
 
 
 def per_picture(a, x) -> np.ndarray:

@@ -13,15 +13,17 @@ import math
 import numpy as np
 
 from tinydiff import ops
+from tinydiff.diffusion.denoiser import denoiser
 from tinydiff.diffusion.forward import per_picture, q_sample
 from tinydiff.diffusion.posterior import log_variance_range, posterior
 from tinydiff.diffusion.targets import from_x0_eps, network_inputs, to_x0_eps
+from tinydiff.diffusion.thresholding import clip_x0
 from tinydiff.diffusion.weights import WEIGHTS
 
 VLB_WEIGHT = 0.001
 
 
-def loss(model, schedule, target: str, x0, t, eps, y=None, weight=None):
+def loss(model, schedule, target: str, x0, t, eps, y=None, weight=None, self_condition=False):
     """Make x0 noisy, ask the network for the target, and return the weighted mean squared error, a scalar Tensor to call backward() on.
 
     model    called as model(*network_inputs, y), for most targets model(x_t, 1000 t / T, y), in x0's dtype; returns a Tensor (N,H,W,C), or
@@ -29,6 +31,7 @@ def loss(model, schedule, target: str, x0, t, eps, y=None, weight=None):
     x0, eps  (N,H,W,C) clean pictures in [-1, 1] and noise from N(0, I).
     t        real times, 0 to T-1: (N,), or a number for all.
     weight   of the squared error: a name in WEIGHTS (see weights.py), None for "simple", or (N,) numbers.
+    self_condition  whether the network is given a first guess of its own, as model(*network_inputs, y, x0): see self_conditioning.py.
 
     Raises ValueError for an unknown target or weight and for shapes that don't fit.
     """
@@ -38,7 +41,8 @@ def loss(model, schedule, target: str, x0, t, eps, y=None, weight=None):
         weight = WEIGHTS[weight or "simple"](schedule, target, t)
     alpha, sigma = schedule.at(t)
     x_t = q_sample(schedule, x0, t, eps)
-    out, v = model(*network_inputs(target, x_t, schedule, t), y), None
+    guess = (clip_x0(denoiser(model, schedule, target, y, self_condition))(x_t, t),) if self_condition else ()  # builds no graph
+    out, v = model(*network_inputs(target, x_t, schedule, t), y, *guess), None
     if out.shape[-1] == 2 * x_t.shape[-1]:
         out, v = ops.split(out, 2)  # (N,H,W,C) each
     if out.shape != x_t.shape:

@@ -39,6 +39,7 @@ class UNetConfig:
     groups                 of every GroupNorm
     dropout                probability, in every residual block
     num_classes            labels of a network that is told what to draw; None for one that is not
+    self_condition         whether the network is also given a guess of x_0, in as many further input channels
 
     Raises ValueError for a shape that cannot be.
     """
@@ -53,6 +54,7 @@ class UNetConfig:
     groups: int = 8
     dropout: float = 0.0
     num_classes: int | None = None
+    self_condition: bool = False
 
     def __post_init__(self):
         for name in ("channel_mults", "attention_resolutions"):  # JSON gives lists
@@ -63,6 +65,8 @@ class UNetConfig:
         if self.channels < 2 or self.channels % 2:
             raise ValueError(f"UNetConfig: channels is {self.channels}; it must be even and at least 2: "
                              "half of the time embedding is cosines, half sines")
+        if self.num_classes is not None and self.num_classes < 1:
+            raise ValueError(f"UNetConfig: num_classes is {self.num_classes}; it must be at least 1, or None for a network without labels")
         if self.image_size % self.reduction:
             raise ValueError(f"UNetConfig: image_size {self.image_size} does not divide by {self.reduction}, which "
                              f"{len(self.channel_mults)} levels need; take a multiple of {self.reduction} or fewer channel_mults")
@@ -104,9 +108,10 @@ class Stage(Module):
 
 
 class UNet(Module):
-    """model(x, t, y=None): x (N,H,W,in_channels), t (N,) real in 0..1000, y (N,) labels -> Tensor (N,H,W,out_channels).
+    """model(x, t, y=None, x0=None): x (N,H,W,in_channels), t (N,) real in 0..1000, y (N,) labels -> Tensor (N,H,W,out_channels).
 
     Arrays are converted to the network's dtype; Tensors are taken as they are. The label num_classes, like y=None, is "no label".
+    x0, of x's shape, is a guess of the clean picture, for a network made with self_condition; None, like zeros, is "no guess".
     H and W need not be image_size, but must divide by 2^(levels-1): ValueError otherwise. A new network's output is zero.
 
     recompute: set it to True to train larger pictures in the same memory: of each block only the input is kept for the backward pass, which
@@ -115,7 +120,7 @@ class UNet(Module):
     recompute = False
 
     def __init__(self, config: UNetConfig, *, rng: np.random.Generator, dtype=np.float32):
-        self.config, self.dtype = config, np.dtype(dtype)
+        self.config, self.dtype, self.self_condition = config, np.dtype(dtype), config.self_condition
         new = dict(rng=rng, dtype=dtype)
         widths = [config.channels * mult for mult in config.channel_mults]
         attends = [config.image_size >> level in config.attention_resolutions for level in range(len(widths))]
@@ -124,7 +129,7 @@ class UNet(Module):
         self.time_mlp = Sequential(Linear(config.channels, E, **new), ops.silu, Linear(E, E, **new))
         self.labels = Embedding(config.num_classes + 1, E, **new) if config.num_classes is not None else None
 
-        self.conv_in = Conv2d(config.in_channels, widths[0], **new)
+        self.conv_in = Conv2d(config.in_channels * (2 if config.self_condition else 1), widths[0], **new)
         C, skips = widths[0], [widths[0]]  # channels now, and of every output on the pile
         self.down, self.downsample = [], []
         for level, F in enumerate(widths):
@@ -153,10 +158,12 @@ class UNet(Module):
         self.norm_out = GroupNorm(C, config.groups, act="silu", dtype=dtype)
         self.conv_out = Conv2d(C, config.out_channels or config.in_channels, zero=True, **new)
 
-    def __call__(self, x, t, y=None) -> Tensor:
+    def __call__(self, x, t, y=None, x0=None) -> Tensor:
         x = x if isinstance(x, Tensor) else Tensor(np.asarray(x, self.dtype))
-        self._check(x, t, y)
+        self._check(x, t, y, x0)
         emb = self._embed(x.shape[0], t, y)  # (N,E)
+        if self.self_condition:
+            x = ops.concat([x, np.zeros(x.shape, x.dtype) if x0 is None else np.asarray(x0, x.dtype)], axis=-1)  # (N,H,W,2 in_channels)
 
         run = Stage.recomputed if self.recompute else Stage.__call__
         h = self.conv_in(x)  # (N,H,W,channels)
@@ -189,16 +196,30 @@ class UNet(Module):
             emb = emb + self.labels(np.full(N, self.config.num_classes) if y is None else y)
         return ops.silu(emb)
 
-    def _check(self, x, t, y):
+    def _check(self, x, t, y, x0):
         r, C = self.config.reduction, self.config.in_channels
         if x.ndim != 4 or x.shape[3] != C or x.shape[1] % r or x.shape[2] % r:
             raise ValueError(f"UNet: x is {x.shape}, expected (N,H,W,{C}) with H and W multiples of {r}")
         if np.shape(t) != x.shape[:1]:
             raise ValueError(f"UNet: t is {np.shape(t)}, expected one time for each picture, {x.shape[:1]} (x {x.shape})")
-        if y is not None and self.labels is None:
+        if y is not None:
+            self._check_labels(np.asarray(y), x)
+        if x0 is not None and not self.self_condition:
+            raise ValueError("UNet: a guess x0 was given to a network made without self_condition")
+        if x0 is not None and np.shape(x0) != x.shape:
+            raise ValueError(f"UNet: the guess x0 is {np.shape(x0)}, expected the shape of x, {x.shape}")
+
+    def _check_labels(self, y, x):
+        if self.labels is None:
             raise ValueError("UNet: labels y were given to a network made without num_classes")
-        if y is not None and np.shape(y) != x.shape[:1]:
-            raise ValueError(f"UNet: y is {np.shape(y)}, expected one label for each picture, {x.shape[:1]} (x {x.shape})")
+        if y.shape != x.shape[:1]:
+            raise ValueError(f"UNet: y is {y.shape}, expected one label for each picture, {x.shape[:1]} (x {x.shape})")
+        if y.dtype.kind not in "iu":
+            raise TypeError(f"UNet: labels y must be integers, got {y.dtype}")
+        n = self.config.num_classes
+        outside = np.flatnonzero((y < 0) | (y > n))
+        if outside.size:
+            raise ValueError(f"UNet: y[{outside[0]}] is {y[outside[0]]}, but labels run from 0 to num_classes - 1 = {n - 1}; {n} is \"no label\"")
 
     def _details(self):
         c = self.config

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinydiff.data import to_model
 from tinydiff.diffusion import SCHEDULES, lognormal_times, offset_noise, stratified_times, training_times
-from tinydiff.training.streams import FLIP, HELD_OUT, NOISE, ORDER, TIME
+from tinydiff.training.streams import FLIP, HELD_OUT, LABEL_DROPOUT, NOISE, ORDER, TIME
 
 
 class Batch(NamedTuple):
@@ -39,8 +39,12 @@ def steps_per_epoch(n: int, batch: int) -> int:
     return -(-n // batch)
 
 
-def training_batch(images: np.ndarray, labels: np.ndarray | None, config, step: int, dtype) -> Batch:
-    """The batch of step `step` (from 0) out of images (N,H,W,C) uint8, mirrored and with times and noise, in dtype."""
+def training_batch(images: np.ndarray, labels: np.ndarray | None, config, step: int, dtype, no_label: int | None = None) -> Batch:
+    """The batch of step `step` (from 0) out of images (N,H,W,C) uint8, mirrored and with times and noise, in dtype.
+
+    labels (N,) or None. no_label, where given, takes the place of a part label_dropout of them, so that one network learns both halves of
+    classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598, algorithm 1).
+    """
     seed = config.seed
     chosen = batch_indices(len(images), config.batch, seed, step)
     x0 = to_model(images[chosen]).astype(dtype, copy=False)
@@ -51,11 +55,15 @@ def training_batch(images: np.ndarray, labels: np.ndarray | None, config, step: 
         eps[i] = _noise(np.random.default_rng([seed, NOISE, step, i]), x0.shape[1:], config)
     schedule = SCHEDULES[config.schedule](config.T)
     t = training_times(schedule, len(x0), config.time_sampling, np.random.default_rng([seed, TIME, step]))
-    return Batch(x0, t, eps, None if labels is None else labels[chosen])
+    y = None if labels is None else labels[chosen]
+    if no_label is not None:
+        dropped = [np.random.default_rng([seed, LABEL_DROPOUT, step, i]).random() < config.label_dropout for i in range(len(y))]
+        y = np.where(dropped, no_label, y)
+    return Batch(x0, t, eps, y)
 
 
 def held_out_batches(images: np.ndarray, labels: np.ndarray | None, config, dtype):
-    """All held-out pictures in batches, each picture always with the same time and noise, so that epochs compare.
+    """All held-out pictures in batches, each picture always with the same time and noise, so that epochs compare; all with their labels.
 
     Times and noise have the distribution of the training's; the times are spread evenly over it.
     """

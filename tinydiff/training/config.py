@@ -17,6 +17,7 @@ class TrainConfig:
     clip        the longest gradient (as one vector over all parameters) that is taken as it is
     ema_max, ema_power  the running average of the weights, see `optim.EMA`
     flip        mirror half of the pictures, each time drawn anew
+    label_dropout  the part of the labels, 0 to 1, that a network with num_classes is trained without, so that it can be guided
     schedule    a name in diffusion.SCHEDULES; T its length
     target      what the network predicts: one of diffusion.TARGETS
     weight      of the loss at each t: one of diffusion.WEIGHTS, or None for min_snr with v and x0, simple otherwise (with edm the same as
@@ -39,6 +40,7 @@ class TrainConfig:
     ema_max: float = 0.999
     ema_power: float = 2 / 3
     flip: bool = True
+    label_dropout: float = 0.1
     schedule: str = "cosine"
     T: int = 1000
     target: str = "v"
@@ -60,6 +62,7 @@ class TrainConfig:
         for name in ("warmup", "weight_decay", "offset_noise", "seed"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         self._require("held_out", 0 <= self.held_out < 1, "at least 0 and below 1")
+        self._require("label_dropout", 0 <= self.label_dropout <= 1, "from 0 to 1")
         self._require("steps", self.steps <= self.T, f"at most T = {self.T}")
         for name, names in (("schedule", SCHEDULES), ("target", TARGETS), ("sampler", SAMPLERS), ("weight", (*WEIGHTS, None)),
                             ("time_sampling", TIME_SAMPLINGS)):

@@ -16,7 +16,7 @@ from tinydiff.training.config import TrainConfig
 from tinydiff.training.interrupt import hold_interrupt
 from tinydiff.training.log import append_row, read_log, write_log
 from tinydiff.training.optim import EMA, AdamW, grad_norm, warmup_cosine
-from tinydiff.training.streams import DROPOUT
+from tinydiff.training.streams import DROPOUT, SELF_CONDITION
 
 
 class TrainingDiverged(RuntimeError):
@@ -31,9 +31,11 @@ class Trainer:
     .global_step .total_steps .steps_per_epoch   steps taken, in the whole run, in an epoch (the last batch of an epoch may be shorter)
     .epoch                      the epoch, from 1, of the step taken last; 0 before the first
     .history                    a dict for each step: step, epoch, loss, held_out_loss (None but at the end of an epoch), grad_norm, lr, seconds
+    .label_names                the classes' names, where the network was made with num_classes; otherwise []
 
-    A network made with num_classes is trained on the pictures' labels; one with twice as many channels out as in learns the variance of a
-    sampler's steps too, by the hybrid loss (diffusion/losses.py). Raises ValueError where model and pictures don't fit.
+    A network made with num_classes is trained on the pictures' labels, one made with self_condition on its own first guess for half of the
+    batches; one with twice as many channels out as in learns the variance of a sampler's steps too, by the hybrid loss (diffusion/losses.py).
+    Raises ValueError where model and pictures don't fit.
     """
 
     def __init__(self, model, image_set, config: TrainConfig, out_dir):
@@ -42,14 +44,17 @@ class Trainer:
             raise ValueError(f"Trainer: {len(images)} picture to train on; at least 2 are needed")
         if images.shape[3] != model.config.in_channels:
             raise ValueError(f"Trainer: the network takes {model.config.in_channels} channels, the pictures are {images.shape}")
-        if model.config.num_classes is not None and (labels is None or labels.max() >= model.config.num_classes):
-            raise ValueError(f"Trainer: a network with num_classes={model.config.num_classes} needs pictures with labels below that")
+        conditional = model.config.num_classes is not None
+        if conditional:
+            _check_labels(image_set, model.config.num_classes)
         self.model, self.config, self.out_dir = model, config, Path(out_dir)
         self.data = {"images": len(images), "shape": list(images.shape[1:]), "crc32": zlib.crc32(np.ascontiguousarray(images))}
+        self.label_names = list(image_set.label_names) if conditional else []
+        if conditional:
+            self.data |= {"label_names": self.label_names, "labels_crc32": zlib.crc32(np.ascontiguousarray(labels))}
 
         train, held_out = split(len(images), config.held_out, config.seed)
         self.train_images, self.held_out_images = images[train], images[held_out]
-        conditional = model.config.num_classes is not None
         self._train_labels, self._held_out_labels = (labels[train], labels[held_out]) if conditional else (None, None)
 
         self.schedule = diffusion.SCHEDULES[config.schedule](config.T)
@@ -85,11 +90,12 @@ class Trainer:
     def step(self) -> float:
         """One optimizer step: returns its loss, the mean over the batch. Raises TrainingDiverged, with no weight changed, if it is not finite."""
         start, number, config = time.perf_counter(), self.global_step, self.config
-        batch = training_batch(self.train_images, self._train_labels, config, number, self.model.dtype)
+        batch = training_batch(self.train_images, self._train_labels, config, number, self.model.dtype, self.model.config.num_classes)
         lr = config.lr * warmup_cosine(number, self.total_steps, config.warmup)
 
         self.model.train(np.random.default_rng([config.seed, DROPOUT, number])).zero_grad()
-        loss = self._loss(self.model, batch)
+        first_guess = self.model.self_condition and np.random.default_rng([config.seed, SELF_CONDITION, number]).random() < 0.5
+        loss = self._loss(self.model, batch, first_guess)
         value, norm = float(loss.data), math.nan
         if math.isfinite(value):
             loss.backward()
@@ -135,7 +141,8 @@ class Trainer:
     def held_out_loss(self) -> float:
         """The loss of the averaged network on the held-out pictures, weighted as in training; NaN where none are held out.
 
-        Each picture always has the same time and noise, so that only the network changes from one epoch to the next.
+        Each picture always has the same time and noise, its own label and no first guess, so that only the network changes from one epoch to
+        the next.
         """
         if not len(self.held_out_images):
             return math.nan
@@ -155,9 +162,9 @@ class Trainer:
                 rows.append({"epoch": epoch, "loss": loss, "held_out_loss": steps[-1]["held_out_loss"]})
         return rows
 
-    def denoiser(self):
-        """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`."""
-        return diffusion.denoiser(self.ema.model, self.schedule, self.config.target)
+    def denoiser(self, y=None):
+        """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`. y: (N,) labels, or None for none."""
+        return diffusion.denoiser(self.ema.model, self.schedule, self.config.target, y)
 
     @property
     def checkpoint_path(self) -> Path:
@@ -180,8 +187,9 @@ class Trainer:
         if self._epoch_done:
             save_checkpoint(self.checkpoint_path, self)
 
-    def _loss(self, model, batch):
-        return diffusion.loss(model, self.schedule, self.config.target, batch.x0, batch.t, batch.eps, batch.y, self.config.loss_weight)
+    def _loss(self, model, batch, first_guess=False):
+        return diffusion.loss(model, self.schedule, self.config.target, batch.x0, batch.t, batch.eps, batch.y, self.config.loss_weight,
+                              first_guess)
 
     def _batch_size(self, step):
         """Pictures in the batch of step `step`, from 1."""
@@ -195,3 +203,14 @@ class Trainer:
         return (f"training diverged at step {step} of {self.total_steps}: loss {loss:.4g}, gradient norm {norm:.4g} (the step before: {before}), "
                 f"learning rate {lr:.3g}. No weight was changed by this step. Try a lower learning rate ({self.config.lr / 3:.2g}) or a longer "
                 f"warm-up, and check that the pictures are what you think they are. {kept}")
+
+
+def _check_labels(image_set, num_classes):
+    """Raises ValueError unless every picture of the set has a label that a network with num_classes knows."""
+    labels = image_set.labels
+    if labels is None:
+        raise ValueError(f"Trainer: a network with num_classes={num_classes} needs pictures with labels, but these have none")
+    if labels.max() >= num_classes:
+        i = labels.argmax()
+        raise ValueError(f"Trainer: picture {i} has the label {labels[i]} ({image_set.label_names[labels[i]]!r}), but a network with "
+                         f"num_classes={num_classes} needs pictures with labels below that; make it with num_classes={len(image_set.label_names)}")

@@ -1,0 +1,244 @@
+"""Draws pictures with a network that examples/train_cats.py has trained: new ones, or ones that start from pictures there are.
+
+    python examples/sample_cats.py                                       64 new cats from the network in runs/cats
+    python examples/sample_cats.py --count 10000 --seed 1 --sampler ddim --steps 25 --out many
+    python examples/sample_cats.py --label ginger --guidance 3           where the network was trained with labels
+    python examples/sample_cats.py --inpaint cat:7 --mask left           the left half painted anew, 8 times
+    python examples/sample_cats.py --image my_drawing.png --from 700     made noisy up to t = 700, and back
+    python examples/sample_cats.py --variations cat:7
+    python examples/sample_cats.py --interpolate cat:7 cat:8 --frames 12 --gif
+
+PICTURE is a file, or cat:N, a cartoon cat that is drawn for you. Each picture is written to --out as a file of its own, a chunk at a time, so
+that memory doesn't grow with --count; sheet.png shows the first ones. Read this file from the bottom up, or from the top down: the
+network, then the ways to start, one function each, then the drawing.
+"""
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tinydiff.data import drawn_cats, load_image, to_model, to_uint8
+from tinydiff.diffusion import (SAMPLERS, SCHEDULES, clip_x0, ddim_invert, denoiser, dynamic_threshold, guide, initial_noise, noised_start,
+                                repaint, slerp, timesteps)
+from tinydiff.report import LiveLine, denoising_frame, gif, grid
+from tinydiff.training import load_checkpoint
+from train_cats import GIF_CATS, GIF_FRAMES, Parser, spread, use_threads
+
+CHUNK, SHEET = 16, 64                 # pictures in memory at once, and on sheet.png
+IMAGE_FROM, VARIATIONS_FROM = 0.7, 0.5     # of T
+THRESHOLDS = {"clip": clip_x0, "dynamic": dynamic_threshold, "none": lambda denoise: denoise}
+MASKS = {"left": np.s_[:, :1], "right": np.s_[:, 1:], "top": np.s_[:1], "bottom": np.s_[1:]}     # what is painted, of 2 x 2 quarters
+# The ways to start, each with the flags that not all of them have.
+FLAGS = {"inpaint": ("count", "spacing", "mask", "resamples", "jump"), "image": ("count", "from"), "variations": ("count", "from"),
+         "interpolate": ("frames", "spacing"), "new": ("count", "spacing")}
+
+
+class Network:
+    """A trained network with all that the flags say about drawing with it."""
+
+    def __init__(self, args):
+        path = args.run if args.run.suffix == ".npz" else args.run / "checkpoint.npz"
+        if not path.exists():
+            raise ValueError(f"there is no checkpoint at {path}: train one first (python examples/train_cats.py), or give --run the folder of a "
+                             "run, or its checkpoint.npz")
+        saved = load_checkpoint(path)
+        self.model, self.target = saved.ema.model.eval(), saved.config.target
+        self.schedule = SCHEDULES[saved.config.schedule](saved.config.T)
+        self.size = saved.model.config.image_size
+        self.sampler, self.steps, self.seed = or_else(args.sampler, saved.config.sampler), or_else(args.steps, saved.config.steps), args.seed
+        self.times = timesteps(self.schedule, self.steps, or_else(args.spacing, "trailing"))
+        self.threshold, self.guidance, self.rescale, self.label = args.threshold, args.guidance, args.rescale, None
+        if args.label is not None:
+            names = saved.data.get("label_names", [])
+            if args.label not in names:
+                raise ValueError(f"--label {args.label}: " + (f"choose one of {', '.join(names)}" if names else "this network knows no labels"))
+            self.label = names.index(args.label)
+        elif args.guidance != 1:
+            raise ValueError("--guidance leads to a label: give one with --label")
+
+    def denoise(self, n):
+        """The denoiser for n pictures."""
+        denoise = denoiser(self.model, self.schedule, self.target)
+        if self.label is not None:
+            with_label = denoiser(self.model, self.schedule, self.target, np.full(n, self.label))
+            denoise = guide(with_label, denoise, self.guidance, self.rescale)
+        return THRESHOLDS[self.threshold](denoise)
+
+    def noise(self, first, n):
+        return initial_noise(self.schedule, (n, self.size, self.size, 3), self.seed, first)
+
+    def sample(self, x, times, first):
+        return SAMPLERS[self.sampler](self.denoise(len(x)), self.schedule, x, times, self.seed, first=first)
+
+
+# The ways to start. Each gives a function (first, n) -> the x that pictures first to first+n-1 start from, and the steps from there.
+
+def new(network):
+    def start(first, n):
+        x_T = network.noise(first, n)
+        return x_T, network.sample(x_T, network.times, first)
+    return start
+
+
+def inpaint(network, picture, keep, jump, resamples):
+    def start(first, n):
+        x_T, known = network.noise(first, n), to_model(picture[None]).repeat(n, axis=0)
+        return x_T, repaint(network.denoise(n), network.schedule, x_T, known, keep, network.times, network.seed,
+                            jump_length=jump, resamples=resamples, first=first)
+    return start
+
+
+def image_to_image(network, picture, t):
+    """Also variations: the copies get different noise. From t it takes the part of the steps that lies below t."""
+    steps = max(1, int(network.steps * (t + 1) / network.schedule.T))
+
+    def start(first, n):
+        x_t, times = noised_start(network.schedule, to_model(picture[None]).repeat(n, axis=0), t, steps, network.seed, first=first)
+        return x_t, network.sample(x_t, times, first)
+    return start
+
+
+def interpolate(network, pictures, frames):
+    """(2,H,W,3) pictures. With a sampler that draws no noise of its own, the first and the last frame are the two pictures again."""
+    line = LiveLine()
+    for step in ddim_invert(network.denoise(2), network.schedule, to_model(pictures), network.times):
+        line.show(["looking for the noise that they come from", f"at t = {step.t:.0f}"])
+    line.clear()
+    a, b = step.x
+
+    def start(first, n):
+        fractions = np.linspace(0, 1, frames)[first:first + n]
+        x_T = slerp(a[None].repeat(n, axis=0), b[None].repeat(n, axis=0), fractions)
+        return x_T, network.sample(x_T, network.times, first)
+    return start
+
+
+def draw(start, count, out, film):
+    """Draws and writes `count` pictures. Returns the first of them, (at most 64,H,W,3) uint8, and, for a film, what happened on the way."""
+    line, shown, moments, every = LiveLine(), [], [], 1
+    for first in range(0, count, CHUNK):
+        n = min(CHUNK, count - first)
+        x, steps = start(first, n)
+        for number, step in enumerate(steps):
+            line.show([f"drawing {first + 1} to {first + n} of {count}", f"step {number + 1}", f"at t = {step.t:.0f}"])
+            if film and first == 0 and number % every == 0:
+                moments.append((to_uint8(x[:GIF_CATS]), to_uint8(step.x0[:GIF_CATS]), step.t))
+                if len(moments) == 4 * GIF_FRAMES:              # a film of any number of steps fits in memory
+                    moments, every = moments[::2], 2 * every
+            x = step.x
+        pictures = to_uint8(x)
+        for i, picture in enumerate(pictures, start=first):
+            Image.fromarray(picture).save(out / f"{i:06d}.png")
+        if first < SHEET:
+            shown.append(pictures)
+    line.clear()
+    if film:
+        moments.append((to_uint8(x[:GIF_CATS]), to_uint8(x[:GIF_CATS]), -1))
+    return np.concatenate(shown), moments
+
+
+def or_else(value, default):
+    return default if value is None else value
+
+
+def picture_from(text, size):
+    """The picture that a flag names: (size,size,3) uint8."""
+    kind, _, number = text.partition(":")
+    return drawn_cats(1, size, seed=int(number)).images[0] if kind == "cat" and number.isdecimal() else load_image(text, size)
+
+
+def mask_from(text, size):
+    """(size,size) bool, True where the picture is kept: white in a file; the other half, for a name."""
+    if text not in MASKS:
+        return load_image(text, size).mean(axis=2) > 127
+    quarters = np.ones((2, 2), bool)
+    quarters[MASKS[text]] = False
+    return quarters.repeat(size // 2, axis=0).repeat(size // 2, axis=1)
+
+
+def parser():
+    p = Parser(description="Draw pictures with a network that train_cats.py has trained.")
+    p.add_argument("--run", type=Path, default=Path("runs/cats"), metavar="PATH", help="the folder of a run, or its checkpoint.npz (%(default)s)")
+    p.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder for the pictures (that of the run, and in it drawn)")
+    p.add_argument("--sampler", choices=list(SAMPLERS), help="(the run's)")
+    p.add_argument("--steps", type=int, metavar="N", help="steps from noise to a picture (the run's)")
+    p.add_argument("--spacing", metavar="NAME", help="how the steps are spread over t, one of timesteps' names (trailing)")
+    p.add_argument("--count", type=int, metavar="N", help="how many pictures (64; 8 where they start from one)")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed draws the same pictures (%(default)s)")
+    p.add_argument("--label", metavar="NAME", help="what to draw, for a network that was trained with labels")
+    p.add_argument("--guidance", type=float, default=1, metavar="SCALE", help="how much more than usual the label counts (%(default)s: no more)")
+    p.add_argument("--rescale", type=float, default=0, metavar="PART", help="how much of guidance's contrast is taken back, 0 to 1 (%(default)s)")
+    p.add_argument("--threshold", choices=list(THRESHOLDS), default="clip", help="what keeps the guesses of x_0 within -1 to 1 (%(default)s)")
+    way = p.add_mutually_exclusive_group()
+    way.add_argument("--inpaint", metavar="PICTURE", help="paint a part of it anew, with RePaint")
+    way.add_argument("--image", metavar="PICTURE", help="make another picture of its rough shapes and colours")
+    way.add_argument("--variations", metavar="PICTURE", help="change its details")
+    way.add_argument("--interpolate", nargs=2, metavar="PICTURE", help="from one picture to another")
+    p.add_argument("--mask", metavar="MASK", help=f"what is painted: {', '.join(MASKS)}, or a picture, black there and white elsewhere (left)")
+    p.add_argument("--resamples", type=int, metavar="N", help="how often RePaint goes over each stretch (10)")
+    p.add_argument("--jump", type=int, metavar="STEPS", help="how long a stretch is (a tenth of the steps)")
+    p.add_argument("--from", type=float, metavar="T", help="how noisy the picture is made: t, of T = 1000 as a rule (700; for variations 500)")
+    p.add_argument("--frames", type=int, metavar="N", help="pictures from the one to the other, both included (8)")
+    p.add_argument("--gif", action="store_true", help=f"also an animation: {GIF_CATS} pictures come out of the noise; the frames of --interpolate")
+    p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores")
+    return p
+
+
+def prepare(args):
+    """What the flags ask for: the start, the number of pictures, those it starts from. Raises ValueError or OSError where that can't be."""
+    use_threads(args.threads)
+    way = next((way for way in FLAGS if way != "new" and getattr(args, way)), "new")
+    for flag in sorted({flag for flags in FLAGS.values() for flag in flags}):
+        value = getattr(args, flag)
+        if value is not None and flag not in FLAGS[way]:
+            goes = " or ".join(f"--{other}" for other, flags in FLAGS.items() if flag in flags)
+            raise ValueError(f"--{flag} means nothing " + (f"without {goes}" if way == "new" else f"with --{way}"))
+        if flag in ("count", "frames") and value is not None and value < 1:
+            raise ValueError(f"--{flag} is {value}; it must be at least 1")
+    if args.out.exists() and any(args.out.iterdir()):
+        raise ValueError(f"{args.out} already holds something: give another folder with --out")
+    network = Network(args)
+    size, T = network.size, network.schedule.T
+    given = [picture_from(text, size) for text in np.ravel(getattr(args, way))] if way != "new" else []
+    count = or_else(args.count, 64 if way == "new" else 8)
+    if way == "new":
+        start = new(network)
+    elif way == "interpolate":
+        count = or_else(args.frames, 8)
+        start = interpolate(network, np.stack(given), count)
+    elif way == "inpaint":
+        keep = mask_from(or_else(args.mask, "left"), size)
+        start = inpaint(network, given[0], keep, or_else(args.jump, max(1, network.steps // 10)), or_else(args.resamples, 10))
+        given.append(given[0] * keep[..., None])
+    else:
+        start = image_to_image(network, given[0], or_else(getattr(args, "from"), (IMAGE_FROM if way == "image" else VARIATIONS_FROM) * T))
+    return start, count, given
+
+
+def main():
+    flags = parser()
+    args = flags.parse_args()
+    args.out = or_else(args.out, (args.run.parent if args.run.suffix == ".npz" else args.run) / "drawn")
+    try:
+        start, count, given = prepare(args)
+        args.out.mkdir(parents=True, exist_ok=True)
+        pictures, moments = draw(start, count, args.out, film=args.gif and not args.interpolate)
+    except (OSError, ValueError) as error:
+        flags.error(str(error))
+    except KeyboardInterrupt:
+        sys.exit(f"\nStopped. What was drawn so far is in {args.out}")
+    shown = [given[0], *pictures, given[1]] if args.interpolate else [*given, *pictures]
+    grid(np.stack(shown[:SHEET])).save(args.out / "sheet.png")
+    if args.interpolate and args.gif:
+        files = (args.out / f"{i:06d}.png" for i in range(count))
+        gif((grid(np.asarray(Image.open(file))[None], scale=256 // len(pictures[0])) for file in files), args.out / "film.gif")
+    elif args.gif:
+        chosen = spread(len(moments), GIF_FRAMES)
+        gif((denoising_frame(*moments[i], i / (len(moments) - 1)) for i in chosen), args.out / "film.gif")
+    print(f"{count} pictures in {args.out}, from 000000.png on; the first ones together: {args.out / 'sheet.png'}"
+          + (f"; the film: {args.out / 'film.gif'}" if args.gif else ""))
+
+
+if __name__ == "__main__":
+    main()
