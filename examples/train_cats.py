@@ -9,7 +9,7 @@ import argparse
 import os
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numba
@@ -27,7 +27,7 @@ SHEET_EVERY = 5       # epochs from one sheet of samples to the next
 SHEET, NEW_CATS, CHUNK = 16, 64, 16     # pictures on such a sheet, on the last sheet, and in memory at once
 FILM, GIF_CATS, GIF_FRAMES = 8, 8, 26   # pictures in a strip; cats and frames of the animation
 
-FILES = {"report.html": "the whole run as one page: open it in a browser", "samples.png": f"{NEW_CATS} new cats",
+FILES = {"report.html": "the whole run as one page: open it in a browser", "samples.png": "new cats",
          "reverse.gif": "how they come out of the noise", "reverse.png": "the same as a strip",
          "samples": "sheets drawn during the training", "input.png": "what was learnt from", "forward.png": "noise being added",
          "loss.png": "the loss",
@@ -77,9 +77,14 @@ def stage_train(trainer, out):
     config = trainer.config
     batch = (min(config.batch, len(trainer.train_images)), *trainer.train_images.shape[1:])
     weights = sum(parameter.size for parameter in trainer.model.parameters())
-    say_stage(3, "Train", f"{batch} and {batch[:1]} times t -> U-Net -> {batch} {config.target}")
+    labels = f", {batch[:1]} labels y" if trainer.label_names else ""
+    say_stage(3, "Train", f"{batch} and {batch[:1]} times t{labels} -> U-Net -> {batch} {config.target}")
     print(f"{len(trainer.train_images)} pictures to learn from, {len(trainer.held_out_images)} held out; {weights:,} weights; "
           f"{config.epochs} epochs of {trainer.steps_per_epoch} steps")
+    if trainer.label_names:
+        print(f"Each has a label, left out {config.label_dropout:.0%} of the time: {', '.join(trainer.label_names)}")
+    if trainer.model.self_condition:
+        print("For half of the batches the network guesses twice, and the second time sees its own first guess of x_0.")
     if trainer.history:
         print(f"Going on after step {trainer.global_step} of {trainer.total_steps}.")
     progress = Progress(trainer.total_steps, config.epochs, trainer.epoch_rows(), trainer.history[0]["loss"] if trainer.history else None)
@@ -87,7 +92,7 @@ def stage_train(trainer, out):
     def draw_sheet():
         path = out / "samples" / f"epoch_{trainer.epoch:03d}.png"
         if trainer.global_step % trainer.steps_per_epoch == 0 and (trainer.epoch % SHEET_EVERY == 0 or trainer.epoch == config.epochs):
-            grid(draw(trainer, SHEET)).save(path)
+            sheet(trainer, SHEET).save(path)
             report(out)
 
     def after_epoch(_, row):
@@ -104,7 +109,8 @@ def stage_train(trainer, out):
 def stage_generate(trainer, out):
     """4. The reverse process: from noise alone, a guess of x_0, a small step towards it, and again."""
     config, schedule, size = trainer.config, trainer.schedule, trainer.train_images.shape[1:]
-    say_stage(4, "Generate", f"{(NEW_CATS, *size)} noise -> {config.steps} {config.sampler} steps -> {(NEW_CATS, *size)}")
+    cats = (whole_rows(trainer, NEW_CATS), *size)
+    say_stage(4, "Generate", f"{cats} noise -> {config.steps} {config.sampler} steps -> {cats}")
     t, x, moments = schedule.T - 1, initial_noise(schedule, (GIF_CATS, *size), config.seed), []
     for step in sampler_steps(trainer, x, "filming"):
         moments.append((t, to_uint8(x), to_uint8(step.x0)))                                 # x_t, and the guess made from it
@@ -117,8 +123,20 @@ def stage_generate(trainer, out):
     strip(rows, captions, ["x_t: the picture on its way from noise", "x_0: the network's guess, made from it"]).save(out / "reverse.png")
     chosen = spread(len(moments), GIF_FRAMES)
     gif((denoising_frame(moments[i][1], moments[i][2], moments[i][0], i / (len(moments) - 1)) for i in chosen), out / "reverse.gif")
-    grid(draw(trainer, NEW_CATS)).save(out / "samples.png")
+    sheet(trainer, NEW_CATS).save(out / "samples.png")
     report(out)
+
+
+def sheet(trainer, n):
+    """A sheet of n new pictures; from a network that knows classes, with a column for each."""
+    names, pictures = trainer.label_names, draw(trainer, whole_rows(trainer, n))
+    return strip(pictures.reshape(-1, len(names), *pictures.shape[1:]), names) if names else grid(pictures)
+
+
+def whole_rows(trainer, n):
+    """n, or, where there are classes, about as many pictures that make whole rows with one of each."""
+    classes = len(trainer.label_names) or 1
+    return max(1, n // classes) * classes
 
 
 def draw(trainer, n):
@@ -133,9 +151,13 @@ def draw(trainer, n):
 
 
 def sampler_steps(trainer, x_T, doing, first=0):
-    """The steps of the run's sampler with the averaged network, its guesses clipped to what a picture can be; with a live line."""
-    config, line = trainer.config, LiveLine()
-    denoise = clip_x0(trainer.denoiser())
+    """The steps of the run's sampler with the averaged network, its guesses clipped to what a picture can be; with a live line.
+
+    A network that knows classes draws one after the other, from the first again after the last.
+    """
+    config, line, names = trainer.config, LiveLine(), trainer.label_names
+    labels = np.arange(first, first + len(x_T)) % len(names) if names else None
+    denoise = clip_x0(trainer.denoiser(labels))
     steps = SAMPLERS[config.sampler](denoise, trainer.schedule, x_T, config.steps, config.seed, first=first)
     for number, step in enumerate(steps, start=1):
         line.show([doing, f"step {number}/{config.steps}"])
@@ -187,6 +209,8 @@ def parser():
     flag("--lr", run.lr, "RATE", "highest learning rate")
     p.add_argument("--channels", type=int, metavar="N",
                    help=f"width of the U-Net; a multiple of 8 ({PHOTO_CHANNELS} with --data; {DRAWN_CHANNELS}, four times faster, for the cartoons)")
+    p.add_argument("--classes", action="store_true", help="tell the network what it sees: the cartoons' fur, or the folder that a picture lies in")
+    p.add_argument("--self-condition", action="store_true", help="show the network its own last guess")
     flag("--schedule", run.schedule, None, "how the noise grows with t", choices=list(SCHEDULES))
     flag("--target", run.target, None, "what the network predicts", choices=list(TARGETS))
     p.add_argument("--weight", choices=list(WEIGHTS), help="how much the loss counts at each t (min_snr with the targets v and x0, else simple)")
@@ -212,10 +236,15 @@ def prepare(args):
     channels = args.channels if args.channels is not None else PHOTO_CHANNELS if args.data else DRAWN_CHANNELS
     if channels < 1 or channels % UNetConfig.groups:
         raise ValueError(f"--channels is {channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")
-    unet = UNetConfig(image_size=args.size, channels=channels, out_channels=2 * UNetConfig.in_channels if args.learn_variance else None)
+    unet = UNetConfig(image_size=args.size, channels=channels, out_channels=2 * UNetConfig.in_channels if args.learn_variance else None,
+                      self_condition=args.self_condition)
     if not args.resume and (args.out / "checkpoint.npz").exists():
         raise ValueError(f"{args.out} already holds a run: --resume goes on with it, another --out starts a new one")
     image_set = load_images(args.data, args.size, args.images) if args.data else drawn_cats(args.images, args.size, args.seed)
+    if args.classes and image_set.labels is None:
+        raise ValueError(f"--classes: the pictures in {args.data} have no labels; put each class into a folder of its own, all side by side")
+    if args.classes:
+        unet = replace(unet, num_classes=len(image_set.label_names))
     if args.resume:
         trainer = Trainer.resume(image_set, args.out)
         asked = asdict(config) | asdict(unet)

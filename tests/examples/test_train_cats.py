@@ -130,6 +130,27 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
     assert (train["weight"], train["time_sampling"], train["offset_noise"], config["unet"]["out_channels"]) == ("p2", "uniform", 0.1, 6)
 
 
+def test_classes_and_self_conditioning(tmp_path):
+    """Folders as labels; sheets with a column for each class; --resume knows the run by its labels."""
+    for i in range(6):
+        folder = tmp_path / "pictures" / ("dark", "light")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((16, 16, 3), 40 * i, np.uint8)).save(folder / f"{i}.png")
+    flags = [*TINY, "--epochs", "1", "--classes", "--data", tmp_path / "pictures", "--out", tmp_path / "run"]
+    done = train_cats(*flags, "--self-condition")
+    assert done.returncode == 0, done.stderr
+    for words in ("3. Train: (4, 16, 16, 3) and (4,) times t, (4,) labels y -> U-Net", "Each has a label, left out 10% of the time: dark, light",
+                  "the second time sees its own first guess"):
+        assert words in done.stdout
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["unet"]["num_classes"] == 2 and config["unet"]["self_condition"] and config["data"]["label_names"] == ["dark", "light"]
+    assert "which of 2 classes a picture is of: dark, light" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    with Image.open(tmp_path / "run" / "samples.png") as sheet:
+        assert sheet.width == 2 * (128 + 8)                            # strip's: two columns of pictures of 16 pixels, enlarged 8 times
+    other = train_cats(*flags, "--resume")
+    assert other.returncode == 2 and "self_condition was True, not False" in other.stderr
+
+
 def test_more_threads_than_cores_is_a_warning_not_an_error(tmp_path):
     done = train_cats("--threads", "4096", "--data", tmp_path / "nowhere", "--out", tmp_path / "run")
     assert "warning: 4096 threads" in done.stderr and done.returncode == 2
@@ -146,6 +167,7 @@ def test_more_threads_than_cores_is_a_warning_not_an_error(tmp_path):
     (["--held-out", "1"], "held_out is 1.0"),
     (["--target", "cat"], "--target: invalid choice: 'cat'"),
     (["--target", "eps", "--schedule", "flow"], "target is 'eps'; it must be v, flow or x0 with the schedule 'flow'"),
+    (["--classes", "--data", str(ROOT / "examples" / "pictures")], "have no labels; put each class into a folder of its own"),
     (["--threads", "0"], "--threads is 0"),
     (["--resume"], "no checkpoint at"),
 ])

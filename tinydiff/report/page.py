@@ -127,7 +127,8 @@ def _train(run_dir, config, log: RunLog):
     train, unet, shape = config["train"], config["unet"], config["data"]["shape"]
     batch, size = train["batch"], shape[0]
     levels = [(batch, size >> i, size >> i, unet["channels"] * mult) for i, mult in enumerate(unet["channel_mults"])]
-    way = [((batch, *shape), f"x_t, and {batch} times t"), *((level, f"level {i}, down") for i, level in enumerate(levels, start=1)),
+    beside = f"{batch} times t and {batch} labels" if config["data"].get("label_names") else f"{batch} times t"
+    way = [((batch, *shape), f"x_t, and {beside}"), *((level, f"level {i}, down") for i, level in enumerate(levels, start=1)),
            (levels[0], "and back up"), ((batch, *shape), f"{train['target']}, predicted")]
     weighted = WEIGHT_WORDS[train["weight"] or ("min_snr" if train["target"] in ("v", "x0") else "simple")]
     history = log.history()
@@ -149,9 +150,21 @@ Across: optimizer steps. Up: the loss, on a logarithmic scale.</figcaption></fig
 every weight a little, {len(log.step):,} times so far. On the way through the network a picture becomes
 smaller and deeper, then grows back:</p>
 {flow(way)}
+{_told(config)}
 {chart}
 {table if history else ""}
 {gallery}</section>"""
+
+
+def _told(config):
+    """What the network is told beside x_t and t, if anything."""
+    train, labels = config["train"], config["data"].get("label_names")
+    told = f"""<p>The network is also told which of {len(labels)} classes a picture is of: {escape(", ".join(labels))}. For
+{train["label_dropout"]:.0%} of the pictures that is left out, so that it learns to draw without being told as well.</p>""" if labels else ""
+    if config["unet"].get("self_condition"):
+        told += """<p>For half of the batches it guesses twice, and the second time it sees its own first guess of x<sub>0</sub> beside
+x<sub>t</sub>. When it draws, it sees its last guess at every step.</p>"""
+    return told
 
 
 def _table_row(history, start):
@@ -164,6 +177,9 @@ def _table_row(history, start):
 def _generate(run_dir, config):
     train, shape = config["train"], config["data"]["shape"]
     steps, sampler = train["steps"], escape(train["sampler"].upper())
+    new = "New pictures, drawn by this run's network from random noise: the first ones that came, none picked out."
+    if config["data"].get("label_names"):
+        new += " Each column is of the class that is written under it."
     return f"""<section id="generate">
 <h2><b>4</b> Generate</h2>
 <p>The reverse process starts from an array of random numbers. At each of {steps} steps the network guesses the clean picture x<sub>0</sub>,
@@ -174,6 +190,5 @@ are blurred, because very many pictures could lie under so much noise; each step
         "Denoising, animated")}
 {strip_figure(run_dir / "reverse.png", "One picture from pure noise (left) to the end (right); below it, the guess of x_0 at that moment.",
               "Denoising, step by step")}
-{figure(run_dir / "samples.png", "New pictures, drawn by this run's network from random noise: the first ones that came, none picked out.",
-        "New pictures", pixels=True)}
+{figure(run_dir / "samples.png", new, "New pictures", pixels=True)}
 </section>"""
