@@ -206,6 +206,8 @@ def parser():
     flag("--size", 64, "PIXELS", "pictures are cropped to squares and resized to this; a multiple of 8")
     flag("--epochs", run.epochs, "N", "times that each picture is seen")
     flag("--batch", run.batch, "N", "pictures in a training step")
+    p.add_argument("--micro-batch", type=int, metavar="N", help="pictures of a step that are worked on at once: less memory (all)")
+    p.add_argument("--recompute", action="store_true", help="half the memory for a third more time: for larger pictures")
     flag("--lr", run.lr, "RATE", "highest learning rate")
     p.add_argument("--channels", type=int, metavar="N",
                    help=f"width of the U-Net; a multiple of 8 ({PHOTO_CHANNELS} with --data; {DRAWN_CHANNELS}, four times faster, for the cartoons)")
@@ -230,7 +232,8 @@ def parser():
 def prepare(args):
     """The pictures and the trainer that the flags ask for. Raises ValueError or OSError, with what to do, where that can't be."""
     use_threads(args.threads)
-    config = TrainConfig(epochs=args.epochs, batch=args.batch, lr=args.lr, schedule=args.schedule, target=args.target, weight=args.weight,
+    config = TrainConfig(epochs=args.epochs, batch=args.batch, micro_batch=args.micro_batch, recompute=args.recompute, lr=args.lr,
+                         schedule=args.schedule, target=args.target, weight=args.weight,
                          time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=args.sampler, steps=args.steps,
                          held_out=args.held_out, seed=args.seed)
     channels = args.channels if args.channels is not None else PHOTO_CHANNELS if args.data else DRAWN_CHANNELS

@@ -68,9 +68,9 @@ def test_load_names_every_fault_and_loads_nothing(tower):
 
 
 def test_train_and_eval_reach_all(tower):
-    rng = np.random.default_rng(0)
-    assert tower.train(rng) is tower and all(m.training and m.rng is rng for m in tower.modules())
-    assert tower.eval() is tower and not any(m.training or m.rng for m in tower.modules())
+    assert tower.train([[7, 1], [7, 2]]) is tower
+    assert [(m.training, m.keys) for m in tower.modules()] == [(True, [[7, 1, k], [7, 2, k]]) for k, _ in enumerate(tower.modules())]
+    assert tower.eval() is tower and not any(m.training or m.keys for m in tower.modules())
 
 
 def test_zero_grad(tower):

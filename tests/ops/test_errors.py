@@ -46,7 +46,7 @@ CASES = [
     (lambda: ops.embedding(z(5, 4), [-1]), ValueError, "embedding: ids run from -1 to -1"),
     (lambda: ops.embedding(z(5, 4), np.zeros(2, np.float32)), TypeError, "embedding: ids must be integers, got float32"),
     (lambda: ops.dropout(z(2), 1.0, np.random.default_rng(0)), ValueError, "dropout: p must be at least 0 and less than 1, got 1.0"),
-    (lambda: ops.dropout(z(2), 0.5, 0), TypeError, "dropout: rng must be a numpy.random.Generator, got int"),
+    (lambda: ops.dropout(z(2), 0.5, 0), TypeError, "dropout: rng must be a numpy.random.Generator, or a list of them, got int"),
     (lambda: ops.conv2d(X, z(3, 3, 4, 16)), ValueError, "conv2d: x has 3 channels, w expects 4 (x (2, 8, 8, 3), w (3, 3, 4, 16))"),
     (lambda: ops.conv2d(z(8, 8, 3), W), ValueError, "conv2d: x must have shape (N, H, W, C), got (8, 8, 3)"),
     (lambda: ops.conv2d(X, z(3, 3, 16)), ValueError, "conv2d: w must have shape (KH, KW, C, F), got (3, 3, 16)"),

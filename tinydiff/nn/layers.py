@@ -101,7 +101,7 @@ class Embedding(Module):
 class Dropout(Module):
     """In training each value is zeroed with probability p and the others divided by 1 - p; in evaluation nothing is changed.
 
-    Draws from the generator given to `Module.train(rng)`. Srivastava et al. 2014 (JMLR 15, section 10 for the scaling).
+    Draws for each picture by itself, from the keys given to `Module.train(keys)`. Srivastava et al. 2014 (JMLR 15, section 10 for the scaling).
     """
 
     def __init__(self, p: float):
@@ -112,9 +112,9 @@ class Dropout(Module):
     def __call__(self, x):
         if not self.training or self.p == 0:
             return x
-        if self.rng is None:
-            raise ValueError("Dropout: no random generator; call model.train(rng) before each training step")
-        return ops.dropout(x, self.p, self.rng)
+        if self.keys is None:
+            raise ValueError("Dropout: no keys to draw with; call model.train(keys) before each training step")
+        return ops.dropout(x, self.p, [np.random.default_rng(key) for key in self.keys])
 
     def _details(self):
         return f"{self.p}"

@@ -15,7 +15,7 @@ class Module:
     """Base class of layers and networks. A subclass makes its parts in `__init__` and computes in `__call__`."""
 
     training = True
-    rng = None
+    keys = None
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
         """(name, module) of the modules held directly, in the order in which they were made."""
@@ -59,20 +59,21 @@ class Module:
         for name, parameter in own.items():
             parameter.data = np.asarray(state[name], parameter.dtype)
 
-    def train(self, rng: np.random.Generator | None = None) -> "Module":
-        """Switches to training. `rng` is where every Dropout below draws from, until the next call of `train`.
+    def train(self, keys: list[list[int]] | None = None) -> "Module":
+        """Switches to training. keys: for each picture of the batch, the numbers that what Dropout draws for it hangs on.
 
-        Only a network with dropout needs it, and it needs a new one at each step, made from the step's number, so that a
-        resumed run drops what the unbroken run would have dropped: `model.train(np.random.default_rng([seed, DROPOUT, step]))`.
+        Only a network with dropout needs them, and it needs new ones at each step, such as `[[seed, DROPOUT, step, i] for i in range(N)]`.
+        The Dropout that is the network's module number k draws from `np.random.default_rng([*key, k])`, so that a resumed run, a batch in
+        parts and a block that is computed twice all drop the same.
         """
-        for module in self.modules():
-            module.training, module.rng = True, rng
+        for number, module in enumerate(self.modules()):
+            module.training, module.keys = True, None if keys is None else [[*key, number] for key in keys]
         return self
 
     def eval(self) -> "Module":
         """Switches to evaluation: nothing is dropped."""
         for module in self.modules():
-            module.training, module.rng = False, None
+            module.training, module.keys = False, None
         return self
 
     def zero_grad(self) -> None:

@@ -16,6 +16,10 @@ class Batch(NamedTuple):
     eps: np.ndarray
     y: np.ndarray | None
 
+    def part(self, rows: range) -> "Batch":
+        """The pictures of these rows."""
+        return Batch(*(None if array is None else array[rows.start:rows.stop] for array in self))
+
 
 def split(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """0 .. n-1 in two parts, by lot: to train on, in ascending order, and to hold out, in the order drawn.

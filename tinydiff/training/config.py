@@ -10,6 +10,8 @@ class TrainConfig:
 
     epochs      times that every training picture is seen
     batch       pictures in a step
+    micro_batch pictures of a step that are worked on at once, their gradients being added up: less memory; None for all
+    recompute   keep less for the backward pass, and compute it again there: `UNet.recompute`
     lr          the highest learning rate, reached after the warm-up
     betas       AdamW's, for the gradient's mean and its square
     weight_decay  AdamW's
@@ -32,6 +34,8 @@ class TrainConfig:
     """
     epochs: int = 20
     batch: int = 8
+    micro_batch: int | None = None
+    recompute: bool = False
     lr: float = 6e-4
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
@@ -57,6 +61,7 @@ class TrainConfig:
         for name in ("epochs", "batch", "steps"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("T", self.T >= 2, "at least 2: with one time alone, the least noise and the most would be one and the same")
+        self._require("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "at least 1, or None")
         for name in ("lr", "clip"):
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in ("warmup", "weight_decay", "offset_noise", "seed"):

@@ -57,6 +57,7 @@ class Trainer:
         self.train_images, self.held_out_images = images[train], images[held_out]
         self._train_labels, self._held_out_labels = (labels[train], labels[held_out]) if conditional else (None, None)
 
+        model.recompute = config.recompute
         self.schedule = diffusion.SCHEDULES[config.schedule](config.T)
         self.optimizer = AdamW(model.parameters(), config.lr, config.betas, weight_decay=config.weight_decay)
         self.ema = EMA(model, config.ema_max, config.ema_power)
@@ -93,12 +94,18 @@ class Trainer:
         batch = training_batch(self.train_images, self._train_labels, config, number, self.model.dtype, self.model.config.num_classes)
         lr = config.lr * warmup_cosine(number, self.total_steps, config.warmup)
 
-        self.model.train(np.random.default_rng([config.seed, DROPOUT, number])).zero_grad()
+        self.model.zero_grad()
         first_guess = self.model.self_condition and np.random.default_rng([config.seed, SELF_CONDITION, number]).random() < 0.5
-        loss = self._loss(self.model, batch, first_guess)
-        value, norm = float(loss.data), math.nan
-        if math.isfinite(value):
-            loss.backward()
+        value, norm, N = 0.0, math.nan, len(batch.x0)
+        for first in range(0, N, config.micro_batch or N):
+            rows = range(first, min(first + (config.micro_batch or N), N))
+            self.model.train([[config.seed, DROPOUT, number, i] for i in rows])
+            loss = self._loss(self.model, batch.part(rows), first_guess) * (len(rows) / N)
+            value += float(loss.data)
+            if not math.isfinite(value):
+                break
+            loss.backward()                                 # adds to the gradients of the parts before
+        else:
             norm = grad_norm(self.optimizer.params)
         if not math.isfinite(norm):
             raise TrainingDiverged(self._diagnosis(value, norm, lr))
