@@ -9,11 +9,14 @@ Read in this order:
     losses.py      how wrong the network was: the number that training makes small
     denoiser.py    a trained network as a plain function `denoise(x, t) -> guess of x_0`
     samplers/      from pure noise to a picture, step by step
+    likelihood.py  how likely a model finds pictures, in bits per dimension: a bound; flow_likelihood.py: the likelihood itself
 
 Apart from losses.py and denoiser.py, everything here is NumPy arrays in and out; a sampler never sees a network, only `denoise`.
 """
 from tinydiff.diffusion.denoiser import clip_x0, denoiser
+from tinydiff.diffusion.flow_likelihood import flow_likelihood
 from tinydiff.diffusion.forward import q_sample
+from tinydiff.diffusion.likelihood import variational_bound
 from tinydiff.diffusion.losses import loss, min_snr_weights
 from tinydiff.diffusion.samplers import SAMPLERS, Step, ddim, ddpm, initial_noise
 from tinydiff.diffusion.schedules import SCHEDULES, Schedule, cosine, linear
@@ -21,6 +24,7 @@ from tinydiff.diffusion.targets import TARGETS, from_x0_eps, to_x0_eps
 from tinydiff.diffusion.times import stratified_times, timesteps
 
 __all__ = [
-    "SAMPLERS", "SCHEDULES", "TARGETS", "Schedule", "Step", "clip_x0", "cosine", "ddim", "ddpm", "denoiser", "from_x0_eps",
-    "initial_noise", "linear", "loss", "min_snr_weights", "q_sample", "stratified_times", "timesteps", "to_x0_eps",
+    "SAMPLERS", "SCHEDULES", "TARGETS", "Schedule", "Step", "clip_x0", "cosine", "ddim", "ddpm", "denoiser", "flow_likelihood",
+    "from_x0_eps", "initial_noise", "linear", "loss", "min_snr_weights", "q_sample", "stratified_times", "timesteps", "to_x0_eps",
+    "variational_bound",
 ]

@@ -2,9 +2,11 @@
 
 What changes a denoiser (clipping, say) is a function from denoiser to denoiser.
 """
+from contextlib import contextmanager
+
 import numpy as np
 
-from tinydiff.autograd import no_grad
+from tinydiff.autograd import Tensor, no_grad
 from tinydiff.diffusion.targets import to_x0_eps
 from tinydiff.diffusion.times import network_times
 
@@ -17,6 +19,7 @@ def denoiser(model, schedule, target: str, y=None):
     y      (N,) labels, or None.
 
     denoise takes x (N,H,W,C) of any float dtype and t, a number or (N,), and returns (N,H,W,C) of x's dtype.
+    `denoise.vjp(x, t, u)` is u^T d denoise / dx, like x, for u (N,H,W,C): what a change of x does to the sum of u x0_hat.
     """
     def denoise(x, t):
         network_input = x.astype(next(iter(model.parameters())).dtype, copy=False)
@@ -24,7 +27,31 @@ def denoiser(model, schedule, target: str, y=None):
             out = model(network_input, network_times(schedule, t, like=network_input), y).data
         x0, _ = to_x0_eps(target, out, x, *schedule.at(t))
         return x0.astype(x.dtype, copy=False)
+
+    def vjp(x, t, u):
+        # x0_hat is a sum of two parts, one linear in x and one linear in the network's answer.
+        alpha, sigma = schedule.at(t)
+        direct, _ = to_x0_eps(target, np.zeros_like(x), u, alpha, sigma)
+        d_out, _ = to_x0_eps(target, u, np.zeros_like(x), alpha, sigma)
+        network_input = Tensor(x.astype(next(iter(model.parameters())).dtype, copy=False), requires_grad=True)
+        with frozen(model):
+            model(network_input, network_times(schedule, t, like=network_input), y).backward(d_out.astype(network_input.dtype))
+        return (direct + network_input.grad).astype(x.dtype, copy=False)
+    denoise.vjp = vjp
     return denoise
+
+
+@contextmanager
+def frozen(model):
+    """Inside this context the model's parameters get no gradients, and cost none: only what is put in does."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad = False
+    try:
+        yield
+    finally:
+        for p in trained:
+            p.requires_grad = True
 
 
 def clip_x0(denoise, low: float = -1, high: float = 1):

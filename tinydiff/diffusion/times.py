@@ -13,6 +13,23 @@ def stratified_times(n: int, T: int, u: float) -> np.ndarray:
     return (u + np.arange(n) / n) % 1 * (T - 1)
 
 
+def time_of_log_snr(schedule, log_snr) -> np.ndarray:
+    """The time t at which the schedule has this log SNR, 2 ln(alpha/sigma): the inverse of `schedule.at`, an array of log_snr's shape.
+
+    Between two grid points alpha^2 and sigma^2 are straight lines in t, so alpha^2 = SNR sigma^2 is one linear equation. A log SNR that the
+    schedule doesn't reach gives its nearest end, 0 or T-1. Raises ValueError for T = 1, which has no two points to look between.
+    """
+    T = schedule.T
+    if T == 1:
+        raise ValueError("time_of_log_snr: the schedule has T = 1, so there is only the time 0; at least 2 are needed to choose from")
+    snr = np.exp(np.asarray(log_snr, dtype=np.float64))
+    i = np.clip(np.searchsorted(-schedule.snr, -snr, side="right") - 1, 0, T - 2)  # the SNR falls: it is between those at i and i + 1
+    alpha2, sigma2 = schedule.alpha**2, schedule.sigma**2
+    above = alpha2[i] - snr * sigma2[i]                    # how far alpha^2 lies above SNR sigma^2 at i, >= 0,
+    below = snr * sigma2[i + 1] - alpha2[i + 1]            # and below it at i + 1
+    return i + np.clip(above / (above + below), 0, 1)
+
+
 def timesteps(schedule, steps: int, spacing: str = "trailing") -> np.ndarray:
     """The times at which a sampler that takes `steps` steps asks the denoiser: (steps,) float64, decreasing. Then comes t = -1, clean.
 
