@@ -1,10 +1,14 @@
-"""The sliced Wasserstein distance: what it must be by its definition, and what a distance between sets of pictures must do."""
+"""Measures of pictures: what they must be by definition, on pictures where the answer is known."""
+import math
+
 import numpy as np
 import pytest
 
 from tinydiff import metrics
 from tinydiff.data import drawn_cats
-from tinydiff.metrics import expand, laplacian_pyramid, sliced_wasserstein, sliced_wasserstein_levels, wasserstein_1d
+from tinydiff.diffusion import Schedule, cosine, linear
+from tinydiff.metrics import (errors_by_noise, expand, laplacian_pyramid, nearest, sliced_wasserstein, sliced_wasserstein_levels,
+                              wasserstein_1d)
 
 CATS = drawn_cats(24, size=32, seed=0).images
 OTHERS = drawn_cats(24, size=32, seed=1).images
@@ -103,3 +107,69 @@ def test_bad_pictures():
         sliced_wasserstein(CATS[:, :12], CATS[:, :12])
     with pytest.raises(ValueError, match=r"patches \(0\)"):
         sliced_wasserstein(CATS, CATS, patches=0)
+
+
+def test_nearest_finds_planted_copies_and_mirrored_copies(monkeypatch):
+    monkeypatch.setattr(metrics, "BLOCK", 7)                                # 24 and 5 pictures are more than one block, and not whole ones
+    samples = OTHERS[:9].copy()
+    samples[1], samples[2], samples[8] = CATS[20], CATS[3, :, ::-1], CATS[23]
+    samples[8, 0, 0, 0] ^= 1                                                # one number of 3,072 off by one
+    found = nearest(samples, CATS)
+    assert found.index[[1, 2, 8]].tolist() == [20, 3, 23] and found.mirrored[[1, 2, 8]].tolist() == [False, True, False]
+    assert found.distance[[1, 2]].tolist() == [0, 0] and found.distance[8] == pytest.approx(math.sqrt(1 / 3072), rel=1e-12)
+    both = np.concatenate([CATS, CATS[:, :, ::-1]]).astype(float)
+    for i, sample in enumerate(samples):
+        distances = np.sqrt(np.square(both - sample).mean((1, 2, 3)))
+        assert found.distance[i] == pytest.approx(distances.min(), rel=1e-12)
+        assert found.index[i] + 24 * found.mirrored[i] == distances.argmin()
+        assert np.sqrt(np.square(found.of(CATS)[i].astype(float) - sample).mean()) == pytest.approx(found.distance[i], rel=1e-12)
+
+
+def test_nearest_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"pictures \(24, 16, 32, 3\), training \(24, 32, 32, 3\)"):
+        nearest(CATS[:, ::2], CATS)
+    with pytest.raises(TypeError, match="nearest: pictures must be uint8, got float32"):
+        nearest(CATS, CATS.astype(np.float32))
+    with pytest.raises(ValueError, match="at least one picture"):
+        nearest(CATS, CATS[:0])
+
+
+def test_errors_by_noise_of_denoisers_that_are_wrong_in_known_ways():
+    """One that says nothing is there is off by the pictures' mean square at each level; one that leaves the noise in, by (sigma/alpha)^2."""
+    schedule, square = cosine(), np.square(CATS / 127.5 - 1).mean()
+    silent = errors_by_noise(lambda x, t: 0 * x, schedule, CATS)
+    noisy = errors_by_noise(lambda x, t: x / np.float32(schedule.at(t)[0]), schedule, CATS)
+    assert len(silent) == 10
+    for level, other, log_snr in zip(silent, noisy, range(9, -10, -2)):
+        assert abs(level.log_snr - log_snr) < 0.3 and level.log_snr == pytest.approx(schedule.log_snr[int(level.t)])
+        assert level.x0_error == pytest.approx(square, rel=1e-6)
+        # The mean square of 73,728 normal numbers is 1 within 4 sqrt(2/73728).
+        assert other.eps_error == pytest.approx(1, abs=4 * math.sqrt(2 / CATS.size))
+        assert other.x0_error == pytest.approx(other.eps_error * math.exp(-other.log_snr))
+
+
+def test_errors_by_noise_do_not_depend_on_the_chunk_and_networks_see_the_same_noise():
+    seen = {}
+
+    def watch(x, t):
+        seen.setdefault(t, []).append(x)
+        return np.tanh(x)
+    whole = errors_by_noise(watch, linear(), CATS[:5], [0, 20.5, 999], seed=3)
+    assert [level.t for level in whole] == [0, 20.5, 999] and all(x.dtype == np.float32 for (x,) in seen.values())
+    for a, b in zip(whole, errors_by_noise(lambda x, t: np.tanh(x), linear(), CATS[:5], [0, 20.5, 999], seed=3, chunk=2)):
+        assert a.x0_error == pytest.approx(b.x0_error, rel=1e-12)
+    clean = CATS[:5] / 127.5 - 1
+    first, last = ((seen[t][0] - linear().at(t)[0] * clean) / linear().at(t)[1] for t in (0, 999))
+    np.testing.assert_allclose(first, last, atol=2e-5)                      # float32 pictures, divided by a sigma of 0.01
+    other_seed = errors_by_noise(lambda x, t: np.tanh(x), linear(), CATS[:5], [999], seed=4)
+    assert other_seed[0].x0_error != whole[2].x0_error
+
+
+def test_errors_by_noise_at_the_ends_of_a_schedule():
+    ends_in_noise = Schedule([0.9, 0.5, 0.0], [0.4, 0.8, 1.0])
+    assert errors_by_noise(lambda x, t: 0 * x, ends_in_noise, CATS[:1], [2])[0].log_snr == -math.inf
+    assert [level.t for level in errors_by_noise(lambda x, t: x, ends_in_noise, CATS[:1])] == [0, 1]     # each time once, never -inf
+    with pytest.raises(ValueError, match="t = 3 is outside the schedule's 0 to T-1 = 2"):
+        errors_by_noise(lambda x, t: x, ends_in_noise, CATS[:1], [3])
+    with pytest.raises(TypeError, match="errors_by_noise: pictures must be uint8"):
+        errors_by_noise(lambda x, t: x, ends_in_noise, CATS / 255)

@@ -1,19 +1,23 @@
 """How good are generated pictures? Measures that need no downloaded network: arrays of bytes in, numbers out.
 
     sliced_wasserstein   how far two sets of pictures are apart, in what their small patches look like
+    nearest              the training picture that each picture is nearest to: is it a copy?
+    errors_by_noise      how wrong a denoiser is about pictures that it has never seen, at each level of noise
 """
+import math
 import zlib
-from typing import Iterator
+from typing import Iterator, NamedTuple
 
 import numpy as np
 
 from tinydiff import kernels
 
-PATCH_STREAM, DIRECTION_STREAM = 40, 41     # streams of random numbers: default_rng([seed, stream, ...])
+PATCH_STREAM, DIRECTION_STREAM, NOISE_STREAM = 40, 41, 42     # of random numbers: default_rng([seed, stream, ...])
 PATCH = 7                                   # pixels a side of a patch
 SMALLEST_LEVEL = 16                         # pixels a side of the last level of the pyramid, at least
 BLOCK = 64                                  # pictures whose patches are in memory at one time
 PROJECTION_BYTES = 2**27                    # of the projections of one set, and so of what is sorted at one time
+LOG_SNRS = (9, 7, 5, 3, 1, -1, -3, -5, -7, -9)     # from hardly any noise to hardly any picture
 
 
 def sliced_wasserstein(images, other, *, patches: int = 128, directions: int = 512, seed: int = 0) -> float:
@@ -50,6 +54,93 @@ def sliced_wasserstein_levels(images, other, *, patches: int = 128, directions: 
     while sides[-1] // 2 >= SMALLEST_LEVEL:
         sides.append(-(-sides[-1] // 2))
     return {side: _level_distance(images, other, directions, level, len(sides), patches, seed) for level, side in enumerate(sides)}
+
+
+class Nearest(NamedTuple):
+    """The nearest training picture of each of N pictures.
+
+    index     (N,) int64, into the training pictures; the first of equally near ones
+    mirrored  (N,) bool, whether its mirror image is the nearest, left and right exchanged
+    distance  (N,) float64, root mean square difference in grey levels, 0 to 255
+    """
+    index: np.ndarray
+    mirrored: np.ndarray
+    distance: np.ndarray
+
+    def of(self, training) -> np.ndarray:
+        """The nearest pictures themselves, mirrored where that is nearer: (N,H,W,C)."""
+        return np.where(self.mirrored[:, None, None, None], training[self.index, :, ::-1], training[self.index])
+
+
+def nearest(pictures, training) -> Nearest:
+    """For each picture the training picture, or mirror image of one, that is nearest to it pixel by pixel.
+
+    pictures, training  (N,H,W,C) and (M,H,W,C) uint8.
+
+    Training mirrors half of the pictures, so a copy of a mirror image is a copy. The squared distance is |a|^2 + |b|^2 - 2 a b, all whole
+    numbers below 2^53, so in float64 it is exact: an equal picture is at distance 0. Memory is bounded by BLOCK pictures of each kind at a
+    time. Raises TypeError where the pictures aren't uint8, ValueError where the shapes don't fit.
+    """
+    pictures, training = check_pictures("nearest", pictures), check_pictures("nearest", training)
+    if pictures.shape[1:] != training.shape[1:]:
+        raise ValueError(f"nearest: pictures and training pictures must be of one size (pictures {pictures.shape}, training {training.shape})")
+    N = len(pictures)
+    index, mirrored, squared = np.zeros(N, np.int64), np.zeros(N, bool), np.full(N, np.inf)
+    for start in range(0, len(training), BLOCK):
+        block = training[start:start + BLOCK]
+        for mirror, candidates in ((False, block), (True, block[:, :, ::-1])):
+            b = candidates.reshape(len(block), -1).astype(np.float64)
+            columns, lengths = np.ascontiguousarray(b.T), np.square(b).sum(axis=1)
+            for first in range(0, N, BLOCK):
+                rows = slice(first, first + BLOCK)
+                a = pictures[rows].reshape(-1, b.shape[1]).astype(np.float64)
+                apart = np.square(a).sum(axis=1)[:, None] + lengths - 2 * kernels.matmul(a, columns)       # (n,m)
+                best = apart.argmin(axis=1)
+                least = apart[np.arange(len(a)), best]
+                nearer = least < squared[rows]
+                index[rows][nearer], mirrored[rows][nearer], squared[rows][nearer] = start + best[nearer], mirror, least[nearer]
+    return Nearest(index, mirrored, np.sqrt(squared / pictures[0].size))
+
+
+class NoiseLevel(NamedTuple):
+    """How wrong a denoiser is at time t, of this log SNR: the mean squared error of its guess of x_0, pictures being in [-1, 1]."""
+    t: float
+    log_snr: float
+    x0_error: float
+
+    @property
+    def eps_error(self) -> float:
+        """The same as an error in eps, SNR times as large: the loss of Ho et al. 2020 (arXiv 2006.11239, equation 14) at this t alone."""
+        return math.exp(self.log_snr) * self.x0_error
+
+
+def errors_by_noise(denoise, schedule, images, times=None, *, seed: int = 0, chunk: int = 32) -> list[NoiseLevel]:
+    """The held-out loss by noise level: pictures are made noisy, and the denoiser is asked for them.
+
+    denoise  (x, t) -> guess of x_0, arrays of floats in [-1, 1], t a number.
+    images   (N,H,W,C) uint8, of which `chunk` at a time are in memory as floats. Each has its own noise, the same at all times.
+    times    the times t, 0 to T-1; None for the ten at which the schedule's log SNR is nearest to 9, 7, 5, ... -9, so that networks trained
+             on different schedules, for different targets, compare.
+
+    A loss that is one mean over all t says little about where a network is good: with little noise the details count, with much the
+    whole. Raises TypeError where the images aren't uint8, ValueError for other shapes and times.
+    """
+    images = check_pictures("errors_by_noise", images)
+    if times is None:
+        times = dict.fromkeys(int(np.abs(schedule.log_snr - log_snr).argmin()) for log_snr in LOG_SNRS)     # each once
+    levels = []
+    for t in times:
+        if not 0 <= t <= schedule.T - 1:
+            raise ValueError(f"errors_by_noise: t = {t} is outside the schedule's 0 to T-1 = {schedule.T - 1}")
+        alpha, sigma = schedule.at(t)
+        total = 0.0
+        for first in range(0, len(images), chunk):
+            x0 = (images[first:first + chunk] / 127.5 - 1).astype(np.float32)
+            eps = np.array([np.random.default_rng([seed, NOISE_STREAM, first + i]).standard_normal(x.shape) for i, x in enumerate(x0)], np.float32)
+            total += float(np.square(denoise(alpha * x0 + sigma * eps, t) - x0, dtype=np.float64).sum())
+        log_snr = 2 * math.log(alpha / sigma) if alpha > 0 else -math.inf
+        levels.append(NoiseLevel(float(t), log_snr, total / images.size))
+    return levels
 
 
 def laplacian_pyramid(pictures, levels: int) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ def network(dtype=np.float64):
     """A U-Net whose parameters are all random: a new one answers 0, and would have no derivative."""
     model = UNet(CONFIG, rng=np.random.default_rng(0), dtype=dtype).eval()
     for i, p in enumerate(model.parameters()):
-        p.data = 0.3 * np.random.default_rng([1, i]).standard_normal(p.shape)
+        p.data = 0.3 * np.random.default_rng([1, i]).standard_normal(p.shape).astype(dtype)
     return model
 
 
