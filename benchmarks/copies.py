@@ -4,7 +4,7 @@
 
 For each sample, and for each held-out picture, the nearest training picture (or its mirror image) is found, by root mean square distance in grey
 levels of 255. A network that copies gives samples much nearer than pictures that it has never seen; a sample under half the held-out
-pictures' median distance is called suspicious.
+pictures' median distance is called suspicious. The samples are drawn beside their nearest pictures, RUN/copies.png: look at it.
 """
 import argparse
 from pathlib import Path
@@ -14,13 +14,6 @@ import numpy as np
 import tinydiff as td
 
 CHUNK = 16
-
-
-def nearest(pictures, training):
-    """Distance from each picture to the nearest training picture or mirror image: (N,H,W,C), (M,H,W,C) uint8 -> (N,)."""
-    both = np.concatenate([training, training[:, :, ::-1]]).reshape(2 * len(training), -1).astype(np.float32)
-    rows = pictures.reshape(len(pictures), -1).astype(np.float32)
-    return np.array([np.sqrt(np.square(both - row).mean(axis=1)).min() for row in rows])
 
 
 def sample(trainer, n):
@@ -45,13 +38,18 @@ def main():
     size, images = saved.model.config.image_size, saved.data["images"]
     image_set = td.data.load_images(args.data, size, images) if args.data else td.data.drawn_cats(images, size, saved.config.seed)
     trainer = td.training.Trainer.resume(image_set, args.run)
-    held_out = nearest(trainer.held_out_images, trainer.train_images)
-    samples = nearest(sample(trainer, args.samples), trainer.train_images)
+    held_out = td.metrics.nearest(trainer.held_out_images, trainer.train_images).distance
+    pictures = sample(trainer, args.samples)
+    found = td.metrics.nearest(pictures, trainer.train_images)
+    samples = found.distance
     print("distance to the nearest training picture, in grey levels (root mean square):")
     for name, distances in (("samples", samples), ("held-out pictures", held_out)):
         print(f"  {len(distances):4} {name:18} median {np.median(distances):.1f}, least {distances.min():.1f}")
     suspicious = (samples < np.median(held_out) / 2).sum()
     print(f"{suspicious} of {len(samples)} samples are suspiciously near")
+    sheet = args.run / "copies.png"
+    td.report.neighbour_sheet(pictures, found.of(trainer.train_images), samples).save(sheet)
+    print(f"each sample beside its nearest training picture: {sheet}")
 
 
 if __name__ == "__main__":

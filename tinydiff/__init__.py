@@ -12,11 +12,11 @@
 
 Read first: `autograd.py`, then `ops`, `nn/unet.py`, `diffusion`, `training/trainer.py`; `kernels` when you wonder why it is fast.
 """
-from . import data, diffusion, kernels, nn, ops, report, training
+from . import data, diffusion, kernels, metrics, nn, ops, report, training
 from .autograd import GraphError, Tensor, no_grad
 from .gradcheck import GradientError, gradcheck
 from .training import optim
 
 __version__ = "0.1.0"
-__all__ = ["GradientError", "GraphError", "Tensor", "data", "diffusion", "gradcheck", "kernels", "nn", "no_grad", "ops", "optim", "report",
-           "training"]
+__all__ = ["GradientError", "GraphError", "Tensor", "data", "diffusion", "gradcheck", "kernels", "metrics", "nn", "no_grad", "ops", "optim",
+           "report", "training"]

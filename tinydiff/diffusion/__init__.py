@@ -16,13 +16,16 @@ Read in this order:
     samplers/      from pure noise to a picture, step by step
     repaint.py     a picture with a part missing: fill it in
     editing.py     start from pictures: change them, vary them, go from one to another
+    likelihood.py  how likely a model finds pictures, in bits per dimension: a bound; flow_likelihood.py: the likelihood itself
 
 Apart from losses.py and denoiser.py, everything here is NumPy arrays in and out; a sampler never sees a network, only `denoise`.
 """
 from tinydiff.diffusion.denoiser import denoiser
 from tinydiff.diffusion.editing import ddim_invert, noised_start, slerp
+from tinydiff.diffusion.flow_likelihood import flow_likelihood
 from tinydiff.diffusion.forward import offset_noise, q_sample
 from tinydiff.diffusion.guidance import guide
+from tinydiff.diffusion.likelihood import variational_bound
 from tinydiff.diffusion.losses import loss
 from tinydiff.diffusion.repaint import repaint
 from tinydiff.diffusion.samplers import (SAMPLERS, Step, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, euler_ancestral, heun,
@@ -36,7 +39,7 @@ from tinydiff.diffusion.weights import WEIGHTS, edm_weights, min_snr_weights, p2
 __all__ = [
     "SAMPLERS", "SCHEDULES", "SPACINGS", "TARGETS", "TIME_SAMPLINGS", "WEIGHTS", "Schedule", "Step", "clip_x0", "cosine", "ddim", "ddim_invert",
     "ddpm", "denoiser", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2s", "dynamic_threshold", "edm_weights", "euler", "euler_ancestral", "flow",
-    "from_x0_eps", "guide", "heun", "initial_noise", "karras", "linear", "lognormal_times", "loss", "min_snr_weights", "noised_start",
-    "offset_noise", "p2_weights", "q_sample", "repaint", "sigmoid", "simple_weights", "slerp", "stratified_times", "timesteps", "to_x0_eps",
-    "training_times", "unipc", "zero_terminal_snr",
+    "flow_likelihood", "from_x0_eps", "guide", "heun", "initial_noise", "karras", "linear", "lognormal_times", "loss", "min_snr_weights",
+    "noised_start", "offset_noise", "p2_weights", "q_sample", "repaint", "sigmoid", "simple_weights", "slerp", "stratified_times", "timesteps",
+    "to_x0_eps", "training_times", "unipc", "variational_bound", "zero_terminal_snr",
 ]

@@ -4,9 +4,11 @@ What changes a denoiser (clipping, in thresholding.py, say) is a function from d
 attribute of the function, `denoise.log_variance` here; a function from denoiser to denoiser copies all of them, `vars(denoise)`, to what it
 returns.
 """
+from contextlib import contextmanager
+
 import numpy as np
 
-from tinydiff.autograd import no_grad
+from tinydiff.autograd import Tensor, no_grad
 from tinydiff.diffusion.forward import per_picture
 from tinydiff.diffusion.posterior import log_variance_range
 from tinydiff.diffusion.self_conditioning import LastGuess
@@ -23,6 +25,8 @@ def denoiser(model, schedule, target: str, y=None, self_condition: bool | None =
            (`model.self_condition`). Then denoise has a memory, and `denoise.reset()`: see `self_conditioning.LastGuess`.
 
     denoise takes x (N,H,W,C) of any float dtype and t, a number or (N,), and returns (N,H,W,C) of x's dtype.
+    `denoise.vjp(x, t, u)` is u^T d denoise / dx, like x, for u (N,H,W,C): what a change of x does to the sum of u x0_hat (without a first guess,
+    where the network takes one).
 
     With a network of learned variance, `denoise.log_variance(x, t, s)` is the logarithm of the variance of the step from t to an earlier s
     (-1 for the clean end), whatever steps there are between: like x, (N,H,W,C). Asked for the x and t that denoise was asked for last, it
@@ -57,7 +61,38 @@ def denoiser(model, schedule, target: str, y=None, self_condition: bool | None =
         denoise.log_variance = log_variance
     if self_condition:
         denoise.reset = last.reset
+    denoise.vjp = lambda x, t, u: vjp(model, schedule, target, y, x, t, u)
     return denoise
+
+
+def vjp(model, schedule, target, y, x, t, u):
+    """u^T d x0_hat / dx, like x (N,H,W,C), of the denoiser of these: the gradient of the sum of u x0_hat, by one pass through and back."""
+    # x0_hat is a sum of two parts, one linear in x and one linear in the network's answer.
+    alpha, sigma = schedule.at(t)
+    direct, _ = to_x0_eps(target, np.zeros_like(x), u, alpha, sigma)
+    d_out, _ = to_x0_eps(target, u, np.zeros_like(x), alpha, sigma)
+    picture, times = network_inputs(target, x.astype(next(iter(model.parameters())).dtype, copy=False), schedule, t)
+    picture = Tensor(picture, requires_grad=True)
+    with frozen(model):
+        out = model(picture, times, y)
+        dy = np.zeros(out.shape, out.dtype)
+        dy[..., :x.shape[-1]] = d_out  # a learned variance, in the channels behind, has no part in x0_hat
+        out.backward(dy)
+    through, _ = network_inputs(target, picture.grad, schedule, t)  # the network's picture is x times a number, and so is its gradient
+    return (direct + through).astype(x.dtype, copy=False)
+
+
+@contextmanager
+def frozen(model):
+    """Inside this context the model's parameters get no gradients, and cost none: only what is put in does."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad = False
+    try:
+        yield
+    finally:
+        for p in trained:
+            p.requires_grad = True
 
 
 def learns_variance(model) -> bool:

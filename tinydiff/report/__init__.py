@@ -1,6 +1,7 @@
 """What a run shows of itself: pictures, charts, progress in the terminal and a page. Pillow and NumPy alone; it knows no network.
 
     pictures.py     sheets, strips and animations of small pictures
+    neighbours.py   generated pictures beside the training pictures nearest to them
     log.py          the figures of a run, read from its log.csv
     charts.py       the loss as PNG, as SVG and as text
     schedule_chart.py  alpha, sigma and log SNR of noise schedules as a PNG
@@ -10,11 +11,12 @@
 """
 from tinydiff.report.charts import loss_png, loss_svg, loss_text
 from tinydiff.report.log import RunLog, read_log
+from tinydiff.report.neighbours import neighbour_sheet
 from tinydiff.report.observation import observation
 from tinydiff.report.page import write_page
 from tinydiff.report.pictures import denoising_frame, gif, grid, side_by_side, strip
 from tinydiff.report.progress import LiveLine, Progress, writes_unicode
 from tinydiff.report.schedule_chart import schedules_png
 
-__all__ = ["LiveLine", "Progress", "RunLog", "denoising_frame", "gif", "grid", "loss_png", "loss_svg", "loss_text", "observation",
+__all__ = ["LiveLine", "Progress", "RunLog", "denoising_frame", "gif", "grid", "loss_png", "loss_svg", "loss_text", "neighbour_sheet", "observation",
            "read_log", "schedules_png", "side_by_side", "strip", "write_page", "writes_unicode"]
