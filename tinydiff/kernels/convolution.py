@@ -70,9 +70,12 @@ def pixel_sum_reference(dy):
 
 # The fast forms. Which kernel serves which shape is decided here, and nowhere else.
 
-def by_winograd(kernel_size, stride) -> bool:
-    """3x3 filters of stride 1 go to Winograd's transform, with any number of channels; all others are gathered."""
-    return tuple(kernel_size) == (3, 3) and stride == 1
+THIN = 4                                # channels, as a picture has: a vector of them would be mostly empty
+
+
+def by_winograd(kernel_size, stride, C) -> bool:
+    """3x3 filters of stride 1 go to Winograd's transform, unless what they read is thin; all others are gathered."""
+    return tuple(kernel_size) == (3, 3) and stride == 1 and C > THIN
 
 
 @kernel(conv2d_reference)
@@ -82,7 +85,7 @@ def conv2d(x, w, bias=None, stride=1, padding=0, residual=None):
     w = padded_channels(w, 2 * VL)                                                      # (KH,KW,C,F'), F' whole panels
     bias = np.zeros(w.shape[3], x.dtype) if bias is None else padded_channels(bias, 2 * VL)
     residual = None if residual is None else padded_channels(residual, 2 * VL)
-    if by_winograd((KH, KW), stride):
+    if by_winograd((KH, KW), stride, C):
         y = winograd(padded_channels(x, VL), padded_rows(w, VL), bias, padding, residual)
     else:
         size = out_size(x.shape[1], KH, stride, padding), out_size(x.shape[2], KW, stride, padding)
@@ -94,7 +97,7 @@ def conv2d(x, w, bias=None, stride=1, padding=0, residual=None):
 def conv2d_dx(dy, w, size, stride=1, padding=0, so_far=None):
     KH, KW, C, F = w.shape
     VL = lanes(dy.dtype)
-    if by_winograd((KH, KW), stride):
+    if (KH, KW) == (3, 3) and stride == 1:
         turned = empty((KH, KW, F, C), w.dtype)
         turn(readonly(w), turned)
         return conv2d(dy, turned, padding=2 - padding, residual=so_far)
@@ -104,9 +107,14 @@ def conv2d_dx(dy, w, size, stride=1, padding=0, so_far=None):
 
 @kernel(conv2d_dw_reference)
 def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
-    C, F, VL = x.shape[3], dy.shape[3], lanes(x.dtype)
+    (KH, KW), C, F, VL = kernel_size, x.shape[3], dy.shape[3], lanes(x.dtype)
+    if KH * KW > 1 and C <= THIN:                                                       # one product with all that a filter reads, side by side
+        return conv2d_dw(windows(x, kernel_size, stride, padding, dy.shape[1:3]), dy, (1, 1))[0, 0, :KH * KW * C].reshape(KH, KW, C, F)
+    if KH * KW > 1 and F <= THIN and stride == 1 and KH == KW > padding:               # the other way round: dy is what filters of x meet
+        turned = conv2d_dw(dy, x, kernel_size, 1, KH - 1 - padding)                     # (KH,KW,F,C)
+        return turned[::-1, ::-1].swapaxes(2, 3)
     x, dy = padded_channels(x, 2 * VL), padded_channels(dy, 2 * VL)
-    if by_winograd(kernel_size, stride):
+    if by_winograd(kernel_size, stride, C):
         dw = winograd_dw(x, dy, padding)
     else:
         dw = direct_dw(x, dy, kernel_size, stride, padding)
@@ -122,6 +130,35 @@ def turn(w, turned):
             for j in range(KW):
                 for c in range(C):
                     turned[KH - 1 - i, KW - 1 - j, f, c] = w[i, j, c, f]
+
+
+@jit
+def window_rows(x, C, KH, KW, stride, padding, columns):
+    """columns (N,OH,OW,K): x (N,H,W C) at all taps of each output pixel, one after the other, then zeros."""
+    N, H, WC = x.shape
+    _, OH, OW, K = columns.shape
+    for row in prange(N * OH):                                                          # owns a row of pixels of columns
+        n, a = row // OH, row % OH
+        top = a * stride - padding
+        for b in range(OW):
+            left = (b * stride - padding) * C
+            inside = top >= 0 and left >= 0 and top + KH <= H and left + KW * C <= WC
+            for k in range(KH * KW * C if inside else 0, K):
+                columns[n, a, b, k] = 0
+            for i in range(KH):
+                h = top + i
+                if 0 <= h < H:
+                    for j in range(max(0, -left), min(KW * C, WC - left)):              # neighbours in memory
+                        columns[n, a, b, i * KW * C + j] = x[n, h, left + j]
+
+
+def windows(x, kernel_size, stride, padding, size):
+    """(N,H,W,C) -> (N,*size,K), K = KH KW C filled up to whole panels: what the filter reads at each output pixel, side by side (im2col)."""
+    (N, H, W, C), (KH, KW) = x.shape, kernel_size
+    K = KH * KW * C
+    columns = empty((N, *size, K + -K % (2 * lanes(x.dtype))), x.dtype)
+    window_rows(readonly(x).reshape(N, H, W * C), C, KH, KW, stride, padding, columns)
+    return columns
 
 
 def padded_rows(w, multiple):
