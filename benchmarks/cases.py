@@ -113,6 +113,20 @@ def upsample(N, size, C):
         lambda torch, a: torch.nn.functional.interpolate(a.x, scale_factor=2, mode="nearest"))
 
 
+def upsample_conv(N, size, C):
+    """At its small size; the operations are those of the convolution of the upsampled picture."""
+    flop = 2 * N * 4 * size * size * 9 * C * C
+
+    def in_torch(torch, a):
+        return torch.nn.functional.conv2d(torch.nn.functional.interpolate(a.x, scale_factor=2, mode="nearest"), a.w, a.bias, padding=1)
+    return Case(
+        "upsampling + 3x3", f"{N},{size},{C}", dict(x=(N, size, size, C), w=(3, 3, C, C), bias=(C,), dy=(N, 2 * size, 2 * size, C)),
+        [Part("forward", "upsample_conv2d", lambda a, _: (a.x, a.w, a.bias), flop),
+         Part("input gradient", "upsample_conv2d_dx", lambda a, _: (a.dy, a.w), flop, ("x",)),
+         Part("weight gradient", "upsample_conv2d_dw", lambda a, _: (a.x, a.dy), flop, ("w",))],
+        lambda ops, a: ops.upsample_conv2d(a.x, a.w, a.bias), in_torch)
+
+
 def concat(N, size, C, skip):
     return Case(
         "concat", f"{N},{size},{C}+{skip}", dict(x=(N, size, size, C), skip=(N, size, size, skip), dy=(N, size, size, C + skip)),
@@ -186,8 +200,7 @@ def optimizer():
 
 # The nine 3x3 convolutions whose speed is a mark of the project, then the rest of the network's.
 MARKS = [(64, 32, 32), (64, 64, 32), (64, 96, 32), (32, 64, 64), (32, 128, 64), (16, 96, 96), (16, 192, 96), (8, 128, 128), (8, 256, 128)]
-OTHERS = [(32, 32, 64), (32, 96, 64), (32, 160, 64), (16, 64, 96), (16, 160, 96), (16, 224, 96), (8, 96, 128), (8, 224, 128),
-          (64, 64, 64), (32, 96, 96), (16, 128, 128)]
+OTHERS = [(32, 32, 64), (32, 96, 64), (32, 160, 64), (16, 64, 96), (16, 160, 96), (16, 224, 96), (8, 96, 128), (8, 224, 128)]
 ONE_BY_ONE = [(64, 64, 32), (64, 96, 32), (32, 32, 64), (32, 96, 64), (32, 128, 64), (32, 160, 64), (16, 64, 96), (16, 160, 96), (16, 192, 96),
               (16, 224, 96), (8, 96, 128), (8, 224, 128), (8, 256, 128), (16, 96, 96), (16, 96, 288), (8, 128, 128), (8, 128, 384)]
 NORMS = [(64, 32), (64, 64), (64, 96), (32, 32), (32, 64), (32, 96), (32, 128), (32, 160), (16, 64), (16, 96), (16, 160), (16, 192), (16, 224),
@@ -209,6 +222,7 @@ def reference_step(batch=BATCH) -> list[Case]:
         *(group_norm(N, size, C, "silu") for size, C in NORMS), *(group_norm(N, size, C, None) for size, C in ((16, 96), (8, 128))),
         attention(N, 256, 96), attention(N, 64, 128), self_attention(N, 256, 96), self_attention(N, 64, 128), softmax(N, 256),
         *(upsample(N, size, C) for size, C in ((32, 64), (16, 96), (8, 128))),
+        *(upsample_conv(N, size, C) for size, C in ((32, 64), (16, 96), (8, 128))),
         *(concat(N, *shape) for shape in CONCATS),
         *(residual_add(N, *shape) for shape in OUTPUTS), *(bias_gradient(N, *shape) for shape in OUTPUTS),
         *(linear(N, 128, F) for F in (32, 64, 96, 128)), linear(N, 32, 128), silu(N, 128),
@@ -220,5 +234,6 @@ def small_step() -> list[Case]:
     """One small case of every kind, for a quick look at whether everything works."""
     return [conv("3x3", 1, 8, 16, 16), conv("3x3, stride 2", 1, 8, 16, 16, stride=2), conv("1x1", 1, 8, 16, 16, K=1),
             group_norm(1, 8, 16, "silu"), attention(1, 16, 16), self_attention(1, 16, 16), softmax(1, 16), upsample(1, 8, 16),
+            upsample_conv(1, 4, 16),
             concat(1, 8, 16, 16),
             residual_add(1, 8, 16), bias_gradient(1, 8, 16), linear(4, 16, 16), silu(4, 16), mse(1, 8), optimizer()]

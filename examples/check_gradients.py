@@ -97,6 +97,7 @@ CASES = {
                   Case(ops.attention, [(1, 2, 17, 8), (1, 2, 6, 8), (1, 2, 6, 8)])],
     "self_attention": [Case(lambda qkv: ops.self_attention(qkv, 2), [(2, 9, 18)], "heads 2")],
     "recompute": [Case(lambda x, w: ops.recompute(lambda x, w: ops.tanh(ops.matmul(x, w)), [x, w]), [(5, 3), (3, 4)], "tanh of matmul")],
+    "upsample_conv2d": [Case(ops.upsample_conv2d, [(2, 3, 5, 4), (3, 3, 4, 7), (7,)]), Case(ops.upsample_conv2d, [(1, 4, 4, 17), (3, 3, 17, 3)])],
     "upsample_nearest": [Case(ops.upsample_nearest, [(2, 3, 5, 4)]),
                          Case(lambda x: ops.upsample_nearest(x, 3), [(1, 2, 2, 3)], "factor 3")],
     "avg_pool": [Case(ops.avg_pool, [(2, 4, 6, 3)]), Case(lambda x: ops.avg_pool(x, 3), [(1, 3, 6, 2)], "factor 3")],

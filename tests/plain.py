@@ -50,6 +50,25 @@ def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
     return dw
 
 
+def doubled(x):
+    """Each pixel twice, both ways."""
+    return np.array([[[x[n, h // 2, w // 2] for w in range(2 * x.shape[2])] for h in range(2 * x.shape[1])] for n in range(len(x))])
+
+
+def upsample_conv2d(x, w, bias=None):
+    return conv2d(doubled(x), w, bias, 1, 1)
+
+
+def upsample_conv2d_dx(dy, w, so_far=None):
+    large = conv2d_dx(dy, w, dy.shape[1:3], 1, 1)
+    dx = large[:, ::2, ::2] + large[:, 1::2, ::2] + large[:, ::2, 1::2] + large[:, 1::2, 1::2]
+    return dx if so_far is None else np.add(dx, so_far)
+
+
+def upsample_conv2d_dw(x, dy):
+    return conv2d_dw(doubled(x), dy, (3, 3), 1, 1)
+
+
 def pixel_sum(dy):
     return np.einsum("nhwf->nf", *f64(dy))
 
@@ -214,6 +233,7 @@ def squared_norm(grads):
 
 
 PLAIN = {function.__name__: function for function in (
-    conv2d, conv2d_dx, conv2d_dw, pixel_sum, matmul, group_norm, group_norm_backward, attention, attention_backward, self_attention,
+    conv2d, conv2d_dx, conv2d_dw, upsample_conv2d, upsample_conv2d_dx, upsample_conv2d_dw, pixel_sum,
+    matmul, group_norm, group_norm_backward, attention, attention_backward, self_attention,
     self_attention_backward, silu, silu_backward, add, concat_channels, split_channels, upsample, pool_sum, softmax, softmax_backward, squared_error,
     scaled_difference, adamw_step, squared_norm)}

@@ -245,6 +245,17 @@ def recomputations(draw):
     return Sample(lambda a, b: ops.recompute(fn, [a, b]) + a, [normal(rng, (n, m)), normal(rng, (m, m))])
 
 
+@st.composite
+def upsample_convs(draw):
+    rng, N, H, W, C, F, again = draw(RNGS), draw(st.integers(1, 2)), draw(SIDES), draw(SIDES), draw(CHANNELS), draw(CHANNELS), draw(st.booleans())
+    bias = [normal(rng, (F,))] if draw(st.booleans()) else []
+
+    def fn(x, *rest):
+        y = ops.upsample_conv2d(x, *rest)
+        return y + ops.upsample_nearest(ops.sum(x, 3, True)) if again else y        # x's gradient is added to one that is there
+    return Sample(fn, [normal(rng, (N, H, W, C)), normal(rng, (3, 3, C, F)), *bias])
+
+
 SAMPLES = {
     "add": binary(ops.add), "sub": binary(ops.sub), "mul": binary(ops.mul), "div": binary(ops.div, second=off_zero),
     "pow": binary(ops.pow, first=positive), "mse": binary(ops.mse),
@@ -255,7 +266,8 @@ SAMPLES = {
     "reshape": reshapes(), "transpose": transposes(), "concat": concats(), "pad": pads(),
     "getitem": st.builds(lambda rng, index: Sample(lambda x: ops.getitem(x, index), [normal(rng, (3, 3))]), RNGS, INDICES),
     "matmul": matrices(), "linear": linears(), "embedding": embeddings(), "dropout": dropouts(),
-    "conv2d": convs(), "group_norm": group_norms(), "attention": attentions(), "self_attention": self_attentions(),
+    "conv2d": convs(), "upsample_conv2d": upsample_convs(),
+    "group_norm": group_norms(), "attention": attentions(), "self_attention": self_attentions(),
     "recompute": recomputations(),
     "upsample_nearest": resamplings(ops.upsample_nearest, False), "avg_pool": resamplings(ops.avg_pool, True),
 }
@@ -349,6 +361,7 @@ TOKENS = st.tuples(st.integers(1, 2), st.integers(1, 20), st.integers(1, 3), CHA
 LONG = (40_003,)                                              # more numbers than a thread takes at once
 ACTS = st.sampled_from([None, "silu"])
 IMAGES = st.tuples(st.integers(1, 3), SIDES, SIDES, CHANNELS)
+DOUBLED = st.tuples(IMAGES, CHANNELS, st.booleans())
 SIZES = st.integers(1, 40)      # past the tiles of the product kernels
 MATRICES = st.tuples(st.lists(st.integers(1, 3), max_size=1), SIZES, SIZES, SIZES, st.booleans(), st.booleans())
 PARTS = st.tuples(SHAPES, st.lists(CHANNELS, min_size=1, max_size=3))
@@ -357,6 +370,10 @@ KERNEL_SAMPLES = {
     "conv2d": arguments(conv2d_arguments, st.tuples(conv_shapes(), st.integers(0, 2), st.booleans())),
     "conv2d_dx": arguments(conv2d_dx_arguments, st.tuples(conv_shapes(), st.booleans())),
     "conv2d_dw": arguments(conv2d_dw_arguments, conv_shapes()),
+    "upsample_conv2d": arguments(lambda array, d: (array(d[0]), array((3, 3, d[0][3], d[1])), array((d[1],)) if d[2] else None), DOUBLED),
+    "upsample_conv2d_dx": arguments(lambda array, d: (array((d[0][0], 2 * d[0][1], 2 * d[0][2], d[1])), array((3, 3, d[0][3], d[1])),
+                                                      array(d[0]) if d[2] else None), DOUBLED),
+    "upsample_conv2d_dw": arguments(lambda array, d: (array(d[0]), array((d[0][0], 2 * d[0][1], 2 * d[0][2], d[1]))), DOUBLED),
     "pixel_sum": arguments(lambda array, shape: (array(shape),), IMAGES),
     "matmul": arguments(matmul_arguments, MATRICES),
     "group_norm": arguments(group_norm_arguments, st.tuples(norm_shapes(), ACTS, st.integers(1, 3))),

@@ -13,8 +13,9 @@ def test_every_kernel_is_measured():
 
 def test_the_convolutions_are_those_of_the_reference_network():
     network = UNet(UNetConfig(), rng=np.random.default_rng(0))
-    used = {(*p.shape, 2 if name.startswith("downsample") else 1) for name, p in network.named_parameters() if p.ndim == 4}
-    measured = {(*case.inputs["w"], case.inputs["x"][1] // case.inputs["dy"][1]) for case in reference_step() if len(case.inputs.get("w", ())) == 4}
+    strides = {"downsample": 2, "upsample": 0.5}
+    used = {(*p.shape, strides.get(name.split(".")[0], 1)) for name, p in network.named_parameters() if p.ndim == 4}
+    measured = {(*case.inputs["w"], case.inputs["x"][1] / case.inputs["dy"][1]) for case in reference_step() if len(case.inputs.get("w", ())) == 4}
     assert measured == used
 
 

@@ -103,6 +103,7 @@ def work_of_a_network(dtype):
         kernels.conv2d(x, w, padding=1), kernels.conv2d_dx(dy, w, (20, 22), padding=1), kernels.conv2d_dw(x, dy, (3, 3), padding=1),
         kernels.conv2d(x, w, None, 1, 1, dy),
         kernels.conv2d(x, w2, None, 2, 1), kernels.conv2d_dx(dy2, w2, (20, 22), 2, 1), kernels.conv2d_dw(x, dy2, (3, 3), 2, 1),
+        kernels.upsample_conv2d(x, w), kernels.upsample_conv2d_dx(dy, w), kernels.upsample_conv2d_dw(x[:, :10, :11], dy),
         kernels.pixel_sum(x), kernels.matmul(array(50, 30), array(30, 20)), normed,
         kernels.group_norm_backward(x, [x], scale, shift, *normed[1:], "silu"),
         attended, kernels.attention_backward(q[3], *q[:3], *attended), together, kernels.self_attention_backward(array(2, 70, 24), qkv, *together),

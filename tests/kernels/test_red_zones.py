@@ -57,6 +57,8 @@ ACTS = st.sampled_from([None, "silu"])
 PARTS = st.tuples(st.tuples(SIDES, SIDES), st.lists(CHANNELS, min_size=1, max_size=3))
 MATRICES = st.tuples(st.lists(st.integers(1, 2), max_size=1), SIDES, CHANNELS, CHANNELS, st.booleans(), st.booleans())
 
+SMALL = st.integers(1, 25)
+DOUBLED = st.tuples(st.tuples(st.integers(1, 2), SMALL, SMALL, st.integers(1, 100)), st.integers(1, 100))
 TOKENS = st.tuples(st.integers(1, 2), SIDES, st.integers(1, 3), st.integers(1, 66))
 
 LARGE_SAMPLES = KERNEL_SAMPLES | {
@@ -69,6 +71,10 @@ LARGE_SAMPLES = KERNEL_SAMPLES | {
     "group_norm_backward": arguments(samples.group_norm_backward_arguments, st.tuples(norm_shapes(), ACTS, st.integers(1, 3))),
     "attention": arguments(lambda array, shapes: (array(shapes[0]), array(shapes[1]), array(shapes[1])), attention_shapes()),
     "attention_backward": arguments(samples.attention_backward_arguments, attention_shapes()),
+    "upsample_conv2d": arguments(lambda array, d: (array(d[0]), array((3, 3, d[0][3], d[1])), array((d[1],))), DOUBLED),
+    "upsample_conv2d_dx": arguments(lambda array, d: (array((d[0][0], 2 * d[0][1], 2 * d[0][2], d[1])), array((3, 3, d[0][3], d[1])),
+                                                      array(d[0])), DOUBLED),
+    "upsample_conv2d_dw": arguments(lambda array, d: (array(d[0]), array((d[0][0], 2 * d[0][1], 2 * d[0][2], d[1]))), DOUBLED),
     "self_attention": arguments(samples.self_attention_arguments, TOKENS),
     "self_attention_backward": arguments(samples.self_attention_backward_arguments, TOKENS),
     "softmax": arguments(lambda array, shape: (array(shape),), st.tuples(SIDES, CHANNELS)),

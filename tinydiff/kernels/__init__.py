@@ -9,7 +9,7 @@ Read in this order: `vector.py` (how Python arithmetic becomes vector instructio
 how they are compiled and kept, `buffers.py` where their memory comes from.
 """
 from .attention import attention, attention_backward, self_attention, self_attention_backward
-from .convolution import conv2d, conv2d_dw, conv2d_dx, pixel_sum
+from .convolution import conv2d, conv2d_dw, conv2d_dx, pixel_sum, upsample_conv2d, upsample_conv2d_dw, upsample_conv2d_dx
 from .elementwise import silu, silu_backward
 from .group_norm import group_norm, group_norm_backward
 from .loss import scaled_difference, squared_error
@@ -22,4 +22,4 @@ from .softmax import softmax, softmax_backward
 __all__ = ["KERNELS", "adamw_step", "add", "attention", "attention_backward", "concat_channels", "conv2d", "conv2d_dw", "conv2d_dx",
            "group_norm", "group_norm_backward", "matmul", "pixel_sum", "pool_sum", "scaled_difference", "self_attention",
            "self_attention_backward", "silu", "silu_backward", "softmax", "softmax_backward", "split_channels", "squared_error",
-           "squared_norm", "upsample"]
+           "squared_norm", "upsample", "upsample_conv2d", "upsample_conv2d_dw", "upsample_conv2d_dx"]

@@ -68,6 +68,23 @@ def pixel_sum_reference(dy):
     return dy.sum((1, 2))
 
 
+def upsample_conv2d_reference(x, w, bias=None):
+    """x (N,H,W,C), w (3,3,C,F), bias None or (F,) -> (N,2H,2W,F): each pixel twice both ways, then conv2d with padding 1."""
+    return conv2d_reference(x.repeat(2, axis=1).repeat(2, axis=2), w, bias, 1, 1)
+
+
+def upsample_conv2d_dx_reference(dy, w, so_far=None):
+    """dy (N,2H,2W,F), w (3,3,C,F), so_far None or like x -> dx (N,H,W,C): conv2d_dx, summed over the four copies of each pixel."""
+    N, H2, W2, F = dy.shape
+    dx = conv2d_dx_reference(dy, w, (H2, W2), 1, 1).reshape(N, H2 // 2, 2, W2 // 2, 2, w.shape[2]).sum((2, 4))
+    return dx if so_far is None else dx + so_far
+
+
+def upsample_conv2d_dw_reference(x, dy):
+    """x (N,H,W,C), dy (N,2H,2W,F) -> dw (3,3,C,F)."""
+    return conv2d_dw_reference(x.repeat(2, axis=1).repeat(2, axis=2), dy, (3, 3), 1, 1)
+
+
 # The fast forms. Which kernel serves which shape is decided here, and nowhere else.
 
 THIN = 4                                # channels, as a picture has: a vector of them would be mostly empty
@@ -119,6 +136,31 @@ def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
     else:
         dw = direct_dw(x, dy, kernel_size, stride, padding)
     return dw[:, :, :C, :F]
+
+
+@kernel(upsample_conv2d_reference)
+def upsample_conv2d(x, w, bias=None):
+    F, VL = w.shape[3], lanes(x.dtype)
+    w = padded_rows(padded_channels(w, 2 * VL), VL)
+    bias = np.zeros(w.shape[3], x.dtype) if bias is None else padded_channels(bias, 2 * VL)
+    return winograd(padded_channels(x, VL), w, bias, 1, None, doubled=True)[..., :F]
+
+
+@kernel(upsample_conv2d_dx_reference)
+def upsample_conv2d_dx(dy, w, so_far=None):
+    KH, KW, C, F = w.shape
+    VL = lanes(dy.dtype)
+    turned = empty((KH, KW, F, C), w.dtype)
+    turn(readonly(w), turned)
+    turned = padded_rows(padded_channels(turned, 2 * VL), VL)
+    so_far = None if so_far is None else padded_channels(so_far, 2 * VL)
+    return winograd(padded_channels(dy, VL), turned, np.zeros(turned.shape[3], dy.dtype), 1, so_far, paired=True)[..., :C]
+
+
+@kernel(upsample_conv2d_dw_reference)
+def upsample_conv2d_dw(x, dy):
+    C, F, VL = x.shape[3], dy.shape[3], lanes(x.dtype)
+    return winograd_dw(padded_channels(x, 2 * VL), padded_channels(dy, 2 * VL), 1, doubled=True)[:, :, :C, :F]
 
 
 @jit

@@ -58,6 +58,29 @@ def weight_adjoint(du):
     return [du[0] * (1 / 4) - a * (1 / 6) + c * (1 / 24), b * (1 / 6) + d * (1 / 12), (c - a) * (1 / 6) + du[5]]
 
 
+# Nearest upsampling by 2 in front of a convolution doubles each input: x0 x1 x1 x2 x2 x3. Then entry 2 of B^T x is 0, and so are all products with
+# it: 25 of the 36 are left. Its gradient adds the outputs up in pairs, and again does not need entry 2.
+
+SKIPPED = 2
+
+
+def doubled_input_transform(x):
+    """B^T of four inputs, the middle ones twice: 4 -> 6, of which number SKIPPED is 0."""
+    return input_transform([x[0], x[1], x[1], x[2], x[2], x[3]])
+
+
+def doubled_output_transform(m):
+    """output_transform where m[SKIPPED] is 0."""
+    c, d = m[3] + m[4], m[3] - m[4]
+    return [m[0] + m[1] + c, m[1] + 2 * d, m[1] + 4 * c, m[1] + 8 * d + m[5]]
+
+
+def paired_output_transform(m):
+    """The sums of output_transform's first two and last two: 6 -> 2."""
+    c, d = m[3] + m[4], m[3] - m[4]
+    return [m[0] + 2 * m[1] + c + 2 * d, 2 * m[1] + 4 * c + 8 * d + m[5]]
+
+
 def two_dimensional(transform, grid):
     """The transform along both axes of a grid (a list of rows): T grid T^T."""
     columns = [transform(column) for column in zip(*grid)]
@@ -97,6 +120,10 @@ transform_weight = make_transform(weight_transform, 3)
 transform_weight_back = make_transform(weight_adjoint, 6)
 transform_input = make_transform(input_transform, 6)
 transform_input_edge = make_transform(input_transform, 6, source_edges=True)
+transform_doubled_input = make_transform(doubled_input_transform, 4)
+transform_doubled_input_edge = make_transform(doubled_input_transform, 4, source_edges=True)
+transform_doubled_output = make_transform(doubled_output_transform, 6, target_edges=True, output=True)
+transform_paired_output = make_transform(paired_output_transform, 6, target_edges=True, output=True)
 transform_output = make_transform(output_transform, 6, output=True)
 transform_output_edge = make_transform(output_transform, 6, target_edges=True, output=True)
 transform_gradient = make_transform(output_adjoint, 4)
@@ -128,14 +155,20 @@ def panel_product_transposed(code, v, v_start, m, m_start, du, du_start, F, T):
 
 
 @jit(parallel=False)
-def gather_tile(x, tile, rows, columns, padding, VL, V, slot, T, panel, zeros):
-    """Transform the inputs of output tile number `tile` into V[:, :, slot]."""
+def gather_tile(x, tile, rows, columns, padding, doubled, VL, V, slot, T, panel, zeros):
+    """Transform the inputs of output tile number `tile` into V[:, :, slot]; doubled: x is read as if upsampled by 2."""
     N, H, W, C = x.shape
-    n, h, w = tile // (rows * columns), tile // columns % rows * 4 - padding, tile % columns * 4 - padding
+    step, size = (2, 4) if doubled else (4, 6)
+    n, h, w = tile // (rows * columns), tile // columns % rows * step - padding, tile % columns * step - padding
     start = ((n * H + h) * W + w) * C
-    interior = h >= 0 and w >= 0 and h + 6 <= H and w + 6 <= W
+    interior = h >= 0 and w >= 0 and h + size <= H and w + size <= W
     for c in range(0, C, VL):
-        if interior:
+        if doubled and interior:
+            transform_doubled_input(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
+        elif doubled:
+            transform_doubled_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w,
+                                         zeros, 0, zeros, 0, 0, 0)
+        elif interior:
             transform_input(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
         else:
             transform_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w,
@@ -159,12 +192,22 @@ def fetch_tiles(array, tile, count, rows, columns, margin, part):
         fetch(array, ((n * H + h) * W + w) * C, 4 * C)
 
 
+@jit(parallel=False)
+def skipped(p):
+    """Whether product number p of the 36 is one with an entry that is 0 after upsampling."""
+    return p // 6 == SKIPPED or p % 6 == SKIPPED
+
+
 @jit
-def forward(x, u, bias, bias_step, residual, add, y, padding, T, VL, space, zeros):
-    """y = the convolution of x with the transformed weights u, plus bias[n * bias_step + f], plus the residual if `add`; zeros there if not."""
+def forward(x, u, bias, bias_step, residual, add, y, padding, doubled, paired, T, VL, space, zeros):
+    """y = the convolution of x with the transformed weights u, plus bias[n * bias_step + f], plus the residual if `add`; zeros there if not.
+
+    doubled: of x as if upsampled by 2. paired: the result is summed over 2 x 2 pixels.
+    """
     N, H, W, C = x.shape
     _, OH, OW, F = y.shape
-    rows, columns, NB = (OH + 3) // 4, (OW + 3) // 4, 2 * VL
+    step = 2 if paired else 4                                                   # a tile's pixels of y, a side
+    rows, columns, NB = (OH + step - 1) // step, (OW + step - 1) // step, 2 * VL
     tiles, v_panel, m_panel = N * rows * columns, T * C + VL, T * F + VL        # + VL: powers of two would meet in the same cache lines
     for block in prange((tiles + T - 1) // T):                                  # a block owns the output pixels of its tiles
         V = space[get_thread_id()]
@@ -172,23 +215,32 @@ def forward(x, u, bias, bias_step, residual, add, y, padding, T, VL, space, zero
         first = block * T
         count = min(T, tiles - first)
         for slot in range(count):
-            gather_tile(x, first + slot, rows, columns, padding, VL, V, slot, T, v_panel, zeros)
+            gather_tile(x, first + slot, rows, columns, padding, doubled, VL, V, slot, T, v_panel, zeros)
         for p in range(36):
-            fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
-            fetch_tiles(y, first, count, rows, columns, 0, p)
-            if add:
-                fetch_tiles(residual, first, count, rows, columns, 0, p)
+            if (doubled or paired) and skipped(p):
+                continue
+            if not (doubled or paired):
+                fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
+                fetch_tiles(y, first, count, rows, columns, 0, p)
+                if add:
+                    fetch_tiles(residual, first, count, rows, columns, 0, p)
             for f in range(0, F, NB):
                 for slot in range(0, count, TILE_ROWS):
                     panel_product(V, p * v_panel + slot * VL, T, u, (p * F + f) * C, M, p * m_panel + f * T + slot * NB, C)
         for slot in range(count):
             tile = first + slot
-            n, h, w = tile // (rows * columns), tile // columns % rows * 4, tile % columns * 4
+            n, h, w = tile // (rows * columns), tile // columns % rows * step, tile % columns * step
             interior = h + 4 <= OH and w + 4 <= OW
             for f in range(0, F, VL):
                 m, target, b = f // NB * T * NB + slot * NB + f % NB, ((n * OH + h) * OW + w) * F + f, n * bias_step + f
                 r, r_row, r_column = (target, OW * F, F) if add else (0, 0, 0)          # without residual the same zeros, again and again
-                if interior:
+                if doubled:
+                    transform_doubled_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, bias, b,
+                                             residual, r, r_row, r_column)
+                elif paired:
+                    transform_paired_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, bias, b,
+                                            residual, r, r_row, r_column)
+                elif interior:
                     transform_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, 0, 0, 0, bias, b,
                                      residual, r, r_row, r_column)
                 else:
@@ -197,8 +249,11 @@ def forward(x, u, bias, bias_step, residual, add, y, padding, T, VL, space, zero
 
 
 @jit
-def weight_gradient_slices(x, dy, du, padding, T, VL, space, zeros):
-    """du[s] = the transformed weight gradient of slice s of the tiles: a fixed number of slices, whatever the number of threads."""
+def weight_gradient_slices(x, dy, du, padding, doubled, T, VL, space, zeros):
+    """du[s] = the transformed weight gradient of slice s of the tiles: a fixed number of slices, whatever the number of threads.
+
+    doubled: x is read as if upsampled by 2.
+    """
     N, H, W, C = x.shape
     _, OH, OW, F = dy.shape
     rows, columns, NB, S = (OH + 3) // 4, (OW + 3) // 4, 2 * VL, du.shape[0]
@@ -216,7 +271,7 @@ def weight_gradient_slices(x, dy, du, padding, T, VL, space, zeros):
             count = min(T, tiles - first)
             for slot in range(count):
                 tile = first + slot
-                gather_tile(x, tile, rows, columns, padding, VL, V, slot, T, v_panel, zeros)
+                gather_tile(x, tile, rows, columns, padding, doubled, VL, V, slot, T, v_panel, zeros)
                 n, h, w = tile // (rows * columns), tile // columns % rows * 4, tile % columns * 4
                 interior = h + 4 <= OH and w + 4 <= OW
                 for f in range(0, F, VL):
@@ -227,7 +282,10 @@ def weight_gradient_slices(x, dy, du, padding, T, VL, space, zeros):
                         transform_gradient_edge(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, OH - h, 0, OW - w,
                                                 zeros, 0, zeros, 0, 0, 0)
             for p in range(36):
-                fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
+                if doubled and skipped(p):
+                    continue                                                    # du stays 0 there
+                if not doubled:
+                    fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
                 fetch_tiles(dy, first + T, T, rows, columns, 0, p)
                 for f in range(0, F, NB):
                     for c in range(0, C, c_rows):
@@ -266,29 +324,34 @@ def tiles_in_block(OH, OW, rows):
     return rows * max(1, (16 if OH * OW > 64 else 32) // rows)
 
 
-def winograd(x, w, bias, padding, residual) -> np.ndarray:
-    """(N,H,W,C) x (3,3,C,F) -> (N,H+2p-2,W+2p-2,F); bias (F,) or (N,F); residual like the result, or None."""
+def winograd(x, w, bias, padding, residual, doubled=False, paired=False) -> np.ndarray:
+    """(N,H,W,C) x (3,3,C,F) -> (N,H+2p-2,W+2p-2,F); bias (F,) or (N,F); residual like the result, or None.
+
+    doubled: (N,2H,2W,F), of x upsampled by 2. paired: (N,H/2,W/2,F), the sums over 2 x 2 pixels. With these, padding is 1.
+    """
     N, H, W, C = x.shape
     F, VL = w.shape[3], lanes(x.dtype)
-    y = empty((N, H + 2 * padding - 2, W + 2 * padding - 2, F), x.dtype)
-    T = tiles_in_block(y.shape[1], y.shape[2], TILE_ROWS)
+    OH, OW = (2 * n if doubled else n // 2 if paired else n + 2 * padding - 2 for n in (H, W))
+    y = empty((N, OH, OW, F), x.dtype)
+    T = tiles_in_block(OH, OW, TILE_ROWS)
     zeros = np.zeros(VL, x.dtype)
     u = empty((36, C * F), x.dtype)
     transform_weights(readonly(w), u, VL, readonly(zeros))
     space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)
     add, more = residual is not None, np.zeros((1, 1, 1, VL), x.dtype) if residual is None else residual
-    forward(readonly(x), u, readonly(bias).reshape(-1), F if bias.ndim == 2 else 0, readonly(more), add, y, padding, T, VL, space, readonly(zeros))
+    forward(readonly(x), u, readonly(bias).reshape(-1), F if bias.ndim == 2 else 0, readonly(more), add, y, padding, doubled, paired,
+            T, VL, space, readonly(zeros))
     return y
 
 
-def winograd_dw(x, dy, padding) -> np.ndarray:
-    """(N,H,W,C), (N,OH,OW,F) -> (3,3,C,F)."""
+def winograd_dw(x, dy, padding, doubled=False) -> np.ndarray:
+    """(N,H,W,C), (N,OH,OW,F) -> (3,3,C,F); doubled: of x upsampled by 2."""
     C, F, VL = x.shape[3], dy.shape[3], lanes(x.dtype)
     T = 16 if dy.shape[1] * dy.shape[2] > 64 else 32
     slices = next((s for s in (16, 8, 4) if s * 36 * C * F <= 2 ** 21), 2)      # 8 MB of them in float32, where that makes two
     zeros = readonly(np.zeros(VL, x.dtype))
     du, dw = empty((slices, 36, C, F), x.dtype), empty((3, 3, C, F), x.dtype)
     space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)
-    weight_gradient_slices(readonly(x), readonly(dy), du, padding, T, VL, space, zeros)
+    weight_gradient_slices(readonly(x), readonly(dy), du, padding, doubled, T, VL, space, zeros)
     weight_gradient_sum(du, dw, VL, zeros)
     return dw

@@ -64,6 +64,13 @@ class Conv2d(Module):
         return f"{C} -> {F}, {K}x{K}" + (f", stride {self.stride}" if self.stride > 1 else "")
 
 
+class UpsampleConv2d(Conv2d):
+    """Each pixel twice both ways, then a 3x3 convolution: (N,H,W,C) -> (N,2H,2W,F). The large picture in between is never made."""
+
+    def __call__(self, x):
+        return ops.upsample_conv2d(x, self.weight, self.bias)
+
+
 class GroupNorm(Module):
     """Each picture's groups of channels to mean 0 and variance 1, then weight x + bias, then `act` (None or "silu").
 

@@ -23,7 +23,7 @@ import numpy as np
 from tinydiff import ops
 from tinydiff.autograd import Tensor
 from tinydiff.nn.blocks import Attention, ResBlock
-from tinydiff.nn.layers import Conv2d, Embedding, GroupNorm, Linear, Sequential
+from tinydiff.nn.layers import Conv2d, Embedding, GroupNorm, Linear, Sequential, UpsampleConv2d
 from tinydiff.nn.module import Module
 
 
@@ -153,7 +153,7 @@ class UNet(Module):
                 C = F
             self.up[level] = stages
             if level > 0:
-                self.upsample[level - 1] = Conv2d(C, C, **new)
+                self.upsample[level - 1] = UpsampleConv2d(C, C, **new)
 
         self.norm_out = GroupNorm(C, config.groups, act="silu", dtype=dtype)
         self.conv_out = Conv2d(C, config.out_channels or config.in_channels, zero=True, **new)
@@ -185,7 +185,7 @@ class UNet(Module):
                     run = Stage.__call__  # backward needs its inside at once
                 h = run(stage, [h, skips.pop()], emb)  # both, as if concatenated
             if level > 0:
-                h = self.upsample[level - 1](ops.upsample_nearest(h))  # twice the pixels a side
+                h = self.upsample[level - 1](h)  # twice the pixels a side
 
         return self.conv_out(self.norm_out(h))  # (N,H,W,out_channels)
 

@@ -12,7 +12,7 @@ or, in arithmetic, numbers, and return Tensors of the dtype given: float32 to tr
 `kernels`.
 """
 from tinydiff.ops.attention import attention, self_attention
-from tinydiff.ops.convolution import conv2d
+from tinydiff.ops.convolution import conv2d, upsample_conv2d
 from tinydiff.ops.elementwise import add, div, exp, gelu, log, mul, neg, pow, relu, sigmoid, silu, sqrt, sub, tanh
 from tinydiff.ops.linear import embedding, linear, matmul
 from tinydiff.ops.normalisation import group_norm, softmax
@@ -25,5 +25,5 @@ from tinydiff.ops.shapes import concat, getitem, pad, reshape, split, transpose
 __all__ = [
     "add", "attention", "avg_pool", "concat", "conv2d", "div", "dropout", "embedding", "exp", "gelu", "getitem", "group_norm", "linear",
     "log", "matmul", "max", "mean", "mse", "mul", "neg", "pad", "pow", "recompute", "relu", "reshape", "self_attention", "sigmoid", "silu",
-    "softmax", "split", "sqrt", "sub", "sum", "tanh", "transpose", "upsample_nearest",
+    "softmax", "split", "sqrt", "sub", "sum", "tanh", "transpose", "upsample_conv2d", "upsample_nearest",
 ]

@@ -46,6 +46,23 @@ def conv2d(x, w, bias=None, stride=1, padding=0, residual=None):
     return y, backward
 
 
+@primitive
+def upsample_conv2d(x, w, bias=None):
+    """conv2d(upsample_nearest(x, 2), w, bias, padding=1) for w (3, 3, C, F): x (N, H, W, C) -> (N, 2 H, 2 W, F), the large x never made."""
+    expect("upsample_conv2d", "x", x, "N H W C")
+    expect("upsample_conv2d", "w", w, "3 3 C F")
+    N, H, W, C = x.shape
+    expect_shape("upsample_conv2d", "w", w, (3, 3, C, w.shape[3]), f"for x {x.shape}")
+    if bias is not None:
+        expect_shape("upsample_conv2d", "bias", bias, (w.shape[3],), f"for w {w.shape}")
+
+    def backward(dy, so_far):
+        return (lambda: kernels.upsample_conv2d_dx(dy, w, so_far.pop(0, None)),
+                lambda: kernels.upsample_conv2d_dw(x, dy),
+                lambda: kernels.pixel_sum(dy).sum(axis=0))
+    return kernels.upsample_conv2d(x, w, bias), backward
+
+
 def check_conv2d(xs, w, bias, stride, padding, residual):
     """Raise a TypeError or ValueError that says which arguments do not fit together."""
     expect("conv2d", "w", w, "KH KW C F")
