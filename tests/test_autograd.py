@@ -235,6 +235,37 @@ def test_a_lazy_gradient_is_called_only_where_it_is_needed(own_primitive):
     np.testing.assert_array_equal(x.grad, [2.0])
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("again", [False, True])
+def test_backward_may_add_to_the_gradient_that_is_there(own_primitive, lazy, again):
+    """d(2 x + 2 x' + 5 x) where x and x' are one leaf, or two: what is popped is not added a second time, what is left is."""
+    offered = []
+
+    @own_primitive
+    def twice(xs):
+        def backward(dy, so_far):
+            offered.append(sorted(so_far))
+
+            def first():
+                return 2 * dy + so_far.pop(0, 0 * dy)
+            return first if lazy else first(), 2 * dy           # the second is left to be added
+        return 2 * xs[0] + 2 * xs[1], backward
+    x = leaf(3.0)
+    other = x if again else leaf(4.0)
+    y = twice([x, other])
+    (y + 5.0 * x).backward()                                    # the product is newer: its gradient is there first
+    assert offered == [[0, 1] if again else [0]]
+    np.testing.assert_array_equal(x.grad, [9.0 if again else 7.0])
+    assert again or other.grad == [2.0]
+
+
+def test_backward_leaves_the_cotangent_alone():
+    x, dy = leaf(1.0, 2.0), np.array([3.0, 4.0])
+    (x + 0.0).backward(dy)
+    x.grad[0] = 9.0
+    assert dy.tolist() == [3.0, 4.0] and dy.flags.writeable
+
+
 def test_gradients_follow_the_order_of_the_signature(own_primitive):
     @own_primitive
     def scaled(a, b=None, c=None):

@@ -172,7 +172,8 @@ class Tensor:
             raise GraphError("backward: this Tensor depends on no Tensor with requires_grad=True (or was made under no_grad)")
         if grad is None and self.size != 1:
             raise ValueError(f"backward: the Tensor has shape {self.shape}, not one number; give grad, an array of that shape")
-        grad = np.ones_like(self._array) if grad is None else np.array(grad, self.dtype)
+        grad = np.asarray(np.ones_like(self._array) if grad is None else grad, self.dtype).view()
+        grad.flags.writeable = False                # not a copy: a leaf that it reaches unchanged gets one
         if grad.shape != self.shape:
             raise ValueError(f"backward: grad has shape {grad.shape}, the Tensor {self.shape}")
         nodes = newest_first(self.node) if self.node else []
