@@ -73,6 +73,14 @@ class _Lease:
         returned.append(self.piece)
 
 
+def pool_bytes() -> tuple[int, int]:
+    """Bytes of the pool: those that are in use now, and those that it has taken from the system."""
+    with _pool.lock:
+        taken = sum(slab.nbytes - ALIGNMENT for slab in _pool.slabs)
+        free = sum(size for _, size in _pool.free) + sum(size for _, size in _pool.returned)
+    return taken - free, taken
+
+
 def empty(shape, dtype) -> np.ndarray:
     """Like np.empty, on a 64-byte boundary, from the pool unless small."""
     dtype = np.dtype(dtype)
