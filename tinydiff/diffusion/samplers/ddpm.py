@@ -28,12 +28,14 @@ from tinydiff.diffusion.samplers.common import Step, moves, noise, transition_va
 VARIANCES = ("fixed_small", "fixed_large", "learned")
 
 
-def ddpm(denoise, schedule, x_T, steps=None, seed=0, *, variance="fixed_small", first=0) -> Iterator[Step]:
+def ddpm(denoise, schedule, x_T, steps=None, seed=0, *, variance=None, first=0) -> Iterator[Step]:
     """Ancestral sampling. Arguments: see `tinydiff.diffusion.samplers`. Best with all T steps; for fewer, `ddim` is better.
 
     variance  "fixed_small", "fixed_large", or "learned": denoise.log_variance(x, t, s) then gives its logarithm, for the step from t to s, in
-              the shape of x. Raises ValueError for another name, and for "learned" with a denoiser that has no log_variance.
+              the shape of x. None: learned where the denoiser has log_variance, otherwise fixed_small. Raises ValueError for another name, and for "learned" with a denoiser that has no log_variance.
     """
+    if variance is None:
+        variance = "learned" if hasattr(denoise, "log_variance") else "fixed_small"
     if variance not in VARIANCES:
         raise ValueError(f"ddpm: unknown variance {variance!r}; choose one of {', '.join(VARIANCES)}")
     if variance == "learned" and not hasattr(denoise, "log_variance"):
