@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from tinydiff.data import drawn_cats, load_images, to_model, to_uint8
-from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, clip_x0, initial_noise, q_sample
+from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, TIME_SAMPLINGS, WEIGHTS, clip_x0, initial_noise, q_sample
 from tinydiff.nn import UNet, UNetConfig
 from tinydiff.report import LiveLine, Progress, denoising_frame, gif, grid, loss_png, loss_text, read_log, strip, write_page, writes_unicode
 from tinydiff.training import TrainConfig, Trainer, TrainingDiverged
@@ -189,6 +189,10 @@ def parser():
                    help=f"width of the U-Net; a multiple of 8 ({PHOTO_CHANNELS} with --data; {DRAWN_CHANNELS}, four times faster, for the cartoons)")
     flag("--schedule", run.schedule, None, "how the noise grows with t", choices=list(SCHEDULES))
     flag("--target", run.target, None, "what the network predicts", choices=list(TARGETS))
+    p.add_argument("--weight", choices=list(WEIGHTS), help="how much the loss counts at each t (min_snr with the targets v and x0, else simple)")
+    flag("--time-sampling", run.time_sampling, None, "how the times t to train on are drawn", choices=list(TIME_SAMPLINGS))
+    flag("--offset-noise", run.offset_noise, "STRENGTH", "noise that a whole channel shares, 0.1 for darker and brighter pictures")
+    p.add_argument("--learn-variance", action="store_true", help="the network also learns how much noise a step of ddpm should add")
     flag("--sampler", run.sampler, None, "how new pictures are drawn", choices=list(SAMPLERS))
     flag("--steps", run.steps, "N", "steps from noise to a new picture")
     flag("--held-out", run.held_out, "PART", "part of the pictures that is never trained on, 0 to below 1")
@@ -202,12 +206,13 @@ def parser():
 def prepare(args):
     """The pictures and the trainer that the flags ask for. Raises ValueError or OSError, with what to do, where that can't be."""
     use_threads(args.threads)
-    config = TrainConfig(epochs=args.epochs, batch=args.batch, lr=args.lr, schedule=args.schedule, target=args.target, sampler=args.sampler,
-                         steps=args.steps, held_out=args.held_out, seed=args.seed)
+    config = TrainConfig(epochs=args.epochs, batch=args.batch, lr=args.lr, schedule=args.schedule, target=args.target, weight=args.weight,
+                         time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=args.sampler, steps=args.steps,
+                         held_out=args.held_out, seed=args.seed)
     channels = args.channels if args.channels is not None else PHOTO_CHANNELS if args.data else DRAWN_CHANNELS
     if channels < 1 or channels % UNetConfig.groups:
         raise ValueError(f"--channels is {channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")
-    unet = UNetConfig(image_size=args.size, channels=channels)
+    unet = UNetConfig(image_size=args.size, channels=channels, out_channels=2 * UNetConfig.in_channels if args.learn_variance else None)
     if not args.resume and (args.out / "checkpoint.npz").exists():
         raise ValueError(f"{args.out} already holds a run: --resume goes on with it, another --out starts a new one")
     image_set = load_images(args.data, args.size, args.images) if args.data else drawn_cats(args.images, args.size, args.seed)

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from tinydiff.diffusion import linear, q_sample
+from tinydiff.diffusion import linear, offset_noise, q_sample
 
 
 def test_marginals_by_simulating_every_step():
@@ -31,6 +31,21 @@ def test_each_picture_has_its_own_time(dtype):
         alpha, sigma = schedule.at(t[i])
         np.testing.assert_allclose(x_t[i], alpha * x0[i] + sigma * eps[i], rtol=0, atol=8 * np.finfo(dtype).eps)
         np.testing.assert_array_equal(q_sample(schedule, x0[i:i + 1], t[i], eps[i:i + 1])[0], x_t[i])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_offset_noise_shifts_whole_channels(dtype):
+    rng = np.random.default_rng(0)
+    eps, offset = rng.standard_normal((2, 3, 4, 5)).astype(dtype), rng.standard_normal((2, 5))
+    shifted = offset_noise(eps, 0.1, offset)
+    assert shifted.dtype == dtype
+    shift = shifted - eps
+    # rounded once at the size of eps, at most 4, once as a difference
+    np.testing.assert_allclose(shift, np.broadcast_to(0.1 * offset[:, None, None, :], shift.shape), rtol=0, atol=8 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(offset_noise(eps, 0.0, offset), eps)
+    for wrong in (offset[0], offset[:1], offset[:, :1], np.zeros((2, 3, 4, 5))):
+        with pytest.raises(ValueError, match=r"one number for each picture and channel, \(2, 5\)"):
+            offset_noise(eps, 0.1, wrong)
 
 
 def test_errors():

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tinydiff.diffusion import SCHEDULES, Schedule, cosine, linear
+from tinydiff.diffusion import SCHEDULES, Schedule, cosine, flow, karras, linear, sigmoid, zero_terminal_snr
 
 VE = Schedule(np.ones(3), np.array([0.1, 1.0, 10.0]))
+PRESERVING = sorted(SCHEDULES.keys() - {"karras", "flow"})
 
 
 def test_linear_by_hand():
@@ -39,8 +40,69 @@ def test_cosine_is_the_squared_cosine_until_the_clip(T):
     assert schedule.betas.max() == pytest.approx(0.999, rel=1e-12)
 
 
+def test_sigmoid_by_hand():
+    # Chen's gamma(t) = (S(end/tau) - S((t (end - start) + start)/tau)) / (S(end/tau) - S(start/tau)), S the logistic function, T = 4.
+    # Default: S at -3, -1.5, 0, 1.5, 3 is 0.0474259, 0.1824255, 0.5, 0.8175745, 0.9525741.
+    expected = [(0.9525741 - S) / (0.9525741 - 0.0474259) for S in (0.1824255, 0.5, 0.8175745)]
+    np.testing.assert_allclose(sigmoid(4).alpha_bar[:-1], expected, rtol=1e-6)  # seven digits above
+    assert sigmoid(4).betas[-1] == pytest.approx(0.999, rel=1e-12)  # gamma(1) = 0 would be a beta of 1
+    # start 0, end 3, tau 0.75: S at 0, 1, 2, 3, 4 is 0.5, 0.7310586, 0.8807971, 0.9525741, 0.9820138.
+    expected = [(0.9820138 - S) / (0.9820138 - 0.5) for S in (0.7310586, 0.8807971, 0.9525741)]
+    np.testing.assert_allclose(sigmoid(4, start=0, end=3, tau=0.75).alpha_bar[:-1], expected, rtol=1e-5)  # 0.0294 of seven decimals
+
+
+def test_karras_by_hand():
+    # rho 2: the roots of 1 and 9 are 1 and 3, half-way is 2.
+    np.testing.assert_allclose(karras(3, sigma_min=1, sigma_max=9, rho=2).sigma, [1, 4, 9], rtol=1e-14)
+    schedule = karras(18)
+    assert np.all(schedule.alpha == 1)
+    assert (schedule.sigma[0], schedule.sigma[-1]) == pytest.approx((0.002, 80), rel=1e-13)
+    # The paper counts from the most noise: its i = 5 of N = 18 is our index 12. 80^(1/7) = 1.8701223, 0.002^(1/7) = 0.4115597.
+    assert schedule.sigma[12] == pytest.approx((1.8701223 + 5 / 17 * (0.4115597 - 1.8701223)) ** 7, rel=1e-6)
+
+
+def test_flow_by_hand():
+    schedule = flow(4)
+    np.testing.assert_array_equal(schedule.alpha, [0.75, 0.5, 0.25, 0])
+    np.testing.assert_array_equal(schedule.sigma, [0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(schedule.log_snr, [2 * math.log(3), 0, -2 * math.log(3), -np.inf], rtol=1e-14, atol=1e-15)
+
+
+def test_zero_terminal_snr_by_hand():
+    alpha = np.array([0.9, 0.7, 0.5])
+    rescaled = zero_terminal_snr(Schedule(alpha, np.sqrt(1 - alpha**2)))
+    np.testing.assert_allclose(rescaled.alpha, [0.9, 0.45, 0], rtol=1e-14)  # less 0.5, times 0.9 / 0.4
+    np.testing.assert_allclose(rescaled.betas, [1 - 0.81, 1 - 0.25, 1], rtol=1e-14)
+    np.testing.assert_array_equal(zero_terminal_snr(rescaled).alpha, rescaled.alpha)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "sigmoid"])
+def test_zero_snr_schedules_start_as_before_and_end_in_noise_alone(name):
+    before, after = SCHEDULES[name](1000), SCHEDULES[name + "_zero_snr"](1000)
+    assert after.alpha[0] == pytest.approx(before.alpha[0], rel=1e-14)
+    assert (after.alpha[-1], after.sigma[-1], after.betas[-1], after.log_snr[-1]) == (0, 1, 1, -np.inf)
+
+
+@pytest.mark.parametrize("schedule", [karras(10), flow(10), VE], ids=repr)
+def test_zero_terminal_snr_needs_preserved_variance(schedule):
+    with pytest.raises(ValueError, match="zero_terminal_snr: Schedule.* is not variance preserving"):
+        zero_terminal_snr(schedule)
+
+
+def test_zero_terminal_snr_of_one_time():
+    with pytest.raises(ValueError, match="T = 1, but its first alpha must stay and its last become 0"):
+        zero_terminal_snr(Schedule([0.6], [0.8]))
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("T", [1, 2, 1000])
+@pytest.mark.parametrize("T", [2, 10, 1000])
+def test_every_schedule_has_T_times_of_falling_snr(name, T):
+    schedule = SCHEDULES[name](T)
+    assert schedule.T == T and np.all(np.diff(schedule.log_snr) < 0) and np.isfinite(schedule.log_snr[:-1]).all()
+
+
+@pytest.mark.parametrize("name", PRESERVING)
+@pytest.mark.parametrize("T", [2, 1000])
 def test_one_step_kernel_gives_the_closed_form(name, T):
     """x_t = sqrt(1 - beta) x_{t-1} + sqrt(beta) noise, T times: the factor of x_0 is alpha, and the variance of the noise sigma^2."""
     schedule = SCHEDULES[name](T)
@@ -72,7 +134,7 @@ def test_at_grid_points_ends_arrays_and_scalars():
     assert schedule.at(-1) == (1.0, 0.0)
     assert all(type(a) is float for a in schedule.at(3))
     assert schedule.at(np.zeros((2, 3)))[0].shape == (2, 3)
-    assert linear(1).at(0)[1] == pytest.approx(0.01)
+    assert Schedule([0.6], [0.8]).at(0) == pytest.approx((0.6, 0.8))
 
 
 @pytest.mark.parametrize("t", [-1.5, 999.5, np.nan, [3, 1000]])
@@ -126,6 +188,22 @@ def test_repr():
 def test_bad_T(make, T):
     with pytest.raises(ValueError, match="whole number"):
         make(T)
+
+
+@pytest.mark.parametrize("make", SCHEDULES.values())
+def test_one_time_is_no_way_from_picture_to_noise(make):
+    with pytest.raises(ValueError, match="T is 1, .* 2 or more: with T = 1 the least noise and the most would be one and the same"):
+        make(1)
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (lambda: sigmoid(10, start=3, end=-3), "start is 3, end -3"), (lambda: sigmoid(10, tau=0), "tau above 0"),
+    (lambda: karras(10, sigma_min=0), "sigma_min is 0"), (lambda: karras(10, sigma_max=0.001), "sigma_max 0.001"),
+    (lambda: karras(10, rho=-1), "rho -1"),
+])
+def test_settings_that_cannot_be(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        wrong()
 
 
 def test_bad_betas():

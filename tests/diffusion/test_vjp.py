@@ -1,8 +1,10 @@
 """The derivative of a network's denoiser, against differences of its guesses, through a small U-Net in float64."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tinydiff.diffusion import TARGETS, cosine, denoiser, flow_likelihood
+from tinydiff.diffusion import TARGETS, cosine, denoiser, flow_likelihood, variational_bound
 from tinydiff.nn import UNet, UNetConfig
 
 CONFIG = UNetConfig(image_size=8, in_channels=2, channels=8, channel_mults=(1, 2), blocks_per_level=1, attention_resolutions=(4,), heads=2,
@@ -10,9 +12,9 @@ CONFIG = UNetConfig(image_size=8, in_channels=2, channels=8, channel_mults=(1, 2
 SCHEDULE = cosine()
 
 
-def network(dtype=np.float64):
+def network(dtype=np.float64, **changes):
     """A U-Net whose parameters are all random: a new one answers 0, and would have no derivative."""
-    model = UNet(CONFIG, rng=np.random.default_rng(0), dtype=dtype).eval()
+    model = UNet(replace(CONFIG, **changes), rng=np.random.default_rng(0), dtype=dtype).eval()
     for i, p in enumerate(model.parameters()):
         p.data = 0.3 * np.random.default_rng([1, i]).standard_normal(p.shape).astype(dtype)
     return model
@@ -23,8 +25,9 @@ X, U, DIRECTION = np.random.default_rng(2).standard_normal((3, 2, 8, 8, 2))
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("t", [5.0, np.array([300.0, 950.5])])
-def test_vjp_is_the_derivative(target, t):
-    denoise = denoiser(network(), SCHEDULE, target)
+@pytest.mark.parametrize("out_channels", [None, 4], ids=["", "learned variance"])
+def test_vjp_is_the_derivative(target, t, out_channels):
+    denoise = denoiser(network(out_channels=out_channels), SCHEDULE, target)
     h = 1e-5
     measured = np.sum(U * (denoise(X + h * DIRECTION, t) - denoise(X - h * DIRECTION, t))) / (2 * h)
     vjp = denoise.vjp(X, t, U)
@@ -50,9 +53,12 @@ def test_it_leaves_the_parameters_alone():
 
 
 def test_a_network_has_a_likelihood():
-    """From a U-Net to bits: finite, and the same whether a picture is alone or among others."""
+    """From a U-Net with learned variance to bits, both ways: finite, and the same whether a picture is alone or among others."""
     images = np.random.default_rng(3).integers(0, 256, (2, 8, 8, 2), dtype=np.uint8)
-    denoise = denoiser(network(), SCHEDULE, "v")
+    denoise = denoiser(network(out_channels=4), SCHEDULE, "v")
+    bound = variational_bound(denoise, SCHEDULE, images, 5, variance="learned").total
+    assert np.isfinite(bound).all()
+    np.testing.assert_allclose(variational_bound(denoise, SCHEDULE, images[1:], 5, variance="learned", first=1).total, bound[1:], rtol=1e-12)
     both = flow_likelihood(denoise, SCHEDULE, images, 3)
     assert np.isfinite(both).all()
     np.testing.assert_allclose(flow_likelihood(denoise, SCHEDULE, images[1:], 3, first=1), both[1:], rtol=1e-12)

@@ -117,15 +117,17 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
         Image.fromarray(np.full((20, 30, 3), 60 * i, np.uint8)).save(folder / f"cat{i}.png")
     (folder / "broken.jpg").write_bytes(b"no picture at all")
     out = tmp_path / "run"
-    done = train_cats(*TINY, "--epochs", "1", "--sampler", "ddpm", "--target", "eps", "--schedule", "linear", "--held-out", "0",
-                      "--threads", "1", "--data", folder, "--out", out)
+    done = train_cats(*TINY, "--epochs", "1", "--sampler", "ddpm", "--target", "eps", "--schedule", "linear", "--held-out", "0", "--weight", "p2",
+                      "--time-sampling", "uniform", "--offset-noise", "0.1", "--learn-variance", "--threads", "1", "--data", folder, "--out", out)
     assert done.returncode == 0, done.stderr
     for words in ("1. Input: 4 images x 16 x 16 x 3", "1 file could not be read and was skipped", "broken.jpg: "):
         assert words in done.stdout
     assert (out / "skipped.txt").read_text(encoding="utf-8").startswith("broken.jpg: ")
     assert "broken.jpg" in (out / "report.html").read_text(encoding="utf-8")
-    train = json.loads((out / "config.json").read_text())["train"]
+    config = json.loads((out / "config.json").read_text())
+    train = config["train"]
     assert (train["target"], train["schedule"], train["sampler"], train["held_out"]) == ("eps", "linear", "ddpm", 0.0)
+    assert (train["weight"], train["time_sampling"], train["offset_noise"], config["unet"]["out_channels"]) == ("p2", "uniform", 0.1, 6)
 
 
 def test_more_threads_than_cores_is_a_warning_not_an_error(tmp_path):
@@ -143,6 +145,7 @@ def test_more_threads_than_cores_is_a_warning_not_an_error(tmp_path):
     (["--lr", "fast"], "--lr: invalid float value: 'fast'"),
     (["--held-out", "1"], "held_out is 1.0"),
     (["--target", "cat"], "--target: invalid choice: 'cat'"),
+    (["--target", "eps", "--schedule", "flow"], "target is 'eps'; it must be v, flow or x0 with the schedule 'flow'"),
     (["--threads", "0"], "--threads is 0"),
     (["--resume"], "no checkpoint at"),
 ])

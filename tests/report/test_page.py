@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from tests.report.runs import CONFIG, made_up_log, write_run
+from tinydiff.diffusion import TARGETS, WEIGHTS
 from tinydiff.report import denoising_frame, gif, grid, strip, write_page
 from tinydiff.report.fragments import data_uri
+from tinydiff.report.page import TARGET_WORDS, WEIGHT_WORDS
 
 VOID = {"meta", "img", "line", "circle", "polyline"}
 
@@ -120,6 +122,19 @@ def test_without_held_out_pictures_the_page_says_so(tmp_path):
     config = CONFIG | {"train": CONFIG["train"] | {"held_out": 0.0, "target": "eps"}}
     page = Page(write_page(write_run(tmp_path / "all", made_up_log(held_out=False), config)))
     assert "No pictures are held out" in page.text and not page.all("circle")
+
+
+@pytest.mark.parametrize("target, weight, words", [
+    ("v", None, "(min-SNR)"), ("eps", None, "from the truth;"), ("edm", None, "from the truth;"), ("v", "simple", "from the truth;"),
+    ("flow", "p2", "(P2)"), ("edm", "edm", "as in EDM"),
+])
+def test_the_page_names_the_weight_of_the_loss(target, weight, words, tmp_path):
+    config = CONFIG | {"train": CONFIG["train"] | {"target": target, "weight": weight}}
+    assert words in Page(write_page(write_run(tmp_path / "run", made_up_log(), config))).text
+
+
+def test_every_target_and_weight_has_words():
+    assert set(TARGET_WORDS) == set(TARGETS) and set(WEIGHT_WORDS) == set(WEIGHTS)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

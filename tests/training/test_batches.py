@@ -6,6 +6,7 @@ import pytest
 
 from tests.training.runs import RUN, pictures
 from tinydiff.data import to_model
+from tinydiff.diffusion import cosine, karras, lognormal_times
 from tinydiff.training.batches import batch_indices, held_out_batches, split, steps_per_epoch, training_batch
 
 SIXTEEN = dataclasses.replace(RUN, batch=16)
@@ -44,6 +45,31 @@ def test_times_are_spread_evenly():
     np.testing.assert_allclose(np.diff(t), 999 / 16, rtol=1e-9)  # one comb of 16 teeth
 
 
+def test_the_other_time_samplings():
+    times = {}
+    for sampling in ("uniform", "lognormal"):
+        config = dataclasses.replace(SIXTEEN, time_sampling=sampling, schedule="karras")
+        times[sampling] = np.concatenate([training_batch(pictures(40).images, None, config, step, np.float32).t for step in range(60)])
+    n = len(times["uniform"])  # 60 steps, every third of 8 pictures
+    assert abs(times["uniform"].mean() / 999 - 0.5) < 4 * np.sqrt(1 / 12 / n)
+    log_sigma = np.log(karras(1000).at(times["lognormal"])[1])
+    assert abs(log_sigma.mean() + 1.2) < 4 * 1.2 / np.sqrt(n) and abs(log_sigma.std() - 1.2) < 4 * 1.2 / np.sqrt(2 * n)
+
+
+def test_offset_noise_is_shared_by_the_pixels_of_a_channel():
+    config = dataclasses.replace(SIXTEEN, offset_noise=0.5)
+    images = pictures(40, size=16).images
+    shifts = []
+    for step in range(20):
+        with_offset, without = training_batch(images, None, config, step, np.float32), training_batch(images, None, SIXTEEN, step, np.float32)
+        shift = with_offset.eps - without.eps  # (N,H,W,C)
+        assert np.ptp(shift, axis=(1, 2)).max() < 2e-6  # float32, numbers up to 6
+        shifts.append(shift[:, 0, 0])
+    shifts = np.concatenate(shifts)  # (N,C)
+    assert abs(shifts.std() / 0.5 - 1) < 4 / np.sqrt(2 * shifts.size)
+    assert abs(np.mean(shifts[:, 0] * shifts[:, 1])) < 4 * 0.25 / np.sqrt(len(shifts))  # each channel has its own
+
+
 def test_noise_is_standard_normal_and_each_pictures_own():
     eps = np.concatenate([training_batch(pictures(40, size=16).images, None, SIXTEEN, step, np.float32).eps for step in (0, 1)])
     assert eps.dtype == np.float32
@@ -75,3 +101,16 @@ def test_held_out_batches_are_all_pictures_always_alike():
     assert all(np.array_equal(a, b) for one, two in zip(once, again) for a, b in zip(one, two))
     np.testing.assert_allclose(np.concatenate([b.t for b in once]), 999 * (np.arange(10) + 0.5) / 10, rtol=1e-12)
     np.testing.assert_array_equal(once[1].eps, np.concatenate([b.eps for b in held_out_batches(images, labels, SIXTEEN, np.float32)])[4:8])
+
+
+def test_held_out_times_and_noise_have_the_distribution_of_the_trainings():
+    images, plain = pictures(10).images, list(held_out_batches(pictures(10).images, None, RUN, np.float32))
+    config = dataclasses.replace(RUN, time_sampling="lognormal", offset_noise=0.5)
+    batches = list(held_out_batches(images, None, config, np.float32))
+    # The 5 %, 15 %, ... 95 % points of N(0, 1), from a table.
+    z = np.array([-1.6449, -1.0364, -0.6745, -0.3853, -0.1257, 0.1257, 0.3853, 0.6745, 1.0364, 1.6449])
+    alpha, sigma = cosine(1000).at(np.concatenate([b.t for b in batches]))
+    np.testing.assert_allclose(np.log(sigma / alpha), -1.2 + 1.2 * z, rtol=0, atol=1e-4)  # 1.2 times half a unit of the table, and rounding
+    np.testing.assert_allclose(batches[0].t, lognormal_times(cosine(1000), z[:4]), rtol=1e-3)
+    shift = np.concatenate([b.eps for b in batches]) - np.concatenate([b.eps for b in plain])
+    assert np.ptp(shift, axis=(1, 2)).max() < 2e-6 and 0.2 < shift.std() < 0.8

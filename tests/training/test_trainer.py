@@ -12,6 +12,7 @@ import pytest
 
 from tests.training.runs import RUN, network, pictures, trainer
 from tinydiff import diffusion
+from tinydiff.diffusion.posterior import log_variance_range
 from tinydiff.training import Trainer, TrainingDiverged, load_checkpoint
 from tinydiff.training.batches import held_out_batches, training_batch
 from tinydiff.training.interrupt import hold_interrupt
@@ -305,6 +306,39 @@ def test_a_network_with_classes_is_trained_on_labels(tmp_path):
         trainer(tmp_path, image_set=pictures(labels=labels), model=network(num_classes=1))
 
 
+@pytest.mark.parametrize("changes", [
+    dict(schedule="karras", target="edm", weight="edm", time_sampling="lognormal"), dict(schedule="flow", target="flow", weight="p2"),
+    dict(schedule="linear_zero_snr", weight="simple", offset_noise=0.1), dict(schedule="sigmoid", target="eps", time_sampling="uniform"),
+], ids=str)
+def test_every_option_trains_and_draws(changes, tmp_path):
+    run = trainer(tmp_path, dataclasses.replace(RUN, epochs=12, lr=2e-3, T=50, steps=5, **changes))
+    batch = training_batch(run.train_images, None, run.config, 0, np.float32)  # the same before and after: only the network differs
+    before = run._loss(run.model, batch).data
+    for _ in range(run.total_steps):
+        run.step()
+    assert run._loss(run.model, batch).data < 0.97 * before
+    x = diffusion.initial_noise(run.schedule, (2, 4, 4, 3))
+    *_, last = diffusion.ddim(run.denoiser(), run.schedule, x, steps=5)
+    assert np.isfinite(last.x).all()
+
+
+def test_a_network_with_twice_the_channels_learns_the_variance(tmp_path):
+    run = trainer(tmp_path, dataclasses.replace(RUN, T=50, steps=5), model=network(out_channels=6))
+    first = run.model.conv_out.weight.data.copy()
+    run.step()
+    moved = np.abs(run.model.conv_out.weight.data - first).max(axis=(0, 1, 2))  # (6,)
+    assert np.all(moved > 0)
+    run.fit()
+    denoise, x = run.denoiser(), np.random.default_rng(0).standard_normal((2, 4, 4, 3)).astype(np.float32)
+    low, high = log_variance_range(run.schedule, 30, 20)
+    variance = denoise.log_variance(x, 30, 20)
+    assert denoise(x, 30).shape == variance.shape == x.shape
+    assert np.ptp(variance) > 0 and np.all(np.abs(variance - (low + high) / 2) < high - low)  # begun in the middle, not far from it yet
+    assert same_bits(state(Trainer.resume(pictures(), tmp_path)), state(run))
+    with pytest.raises(ValueError, match=r"twice as many"):
+        trainer(tmp_path, model=network(out_channels=5)).step()
+
+
 def test_pictures_that_do_not_fit(tmp_path):
     with pytest.raises(ValueError, match="1 picture to train on; at least 2"):
         trainer(tmp_path, image_set=pictures(1))
@@ -317,8 +351,14 @@ def test_pictures_that_do_not_fit(tmp_path):
     (dict(lr=0.0), "lr is 0.0; it must be above 0"),
     (dict(held_out=1.0), "below 1"),
     (dict(steps=2000), "at most T = 1000"),
-    (dict(target="w"), "target is 'w'; it must be one of eps, x0, v, flow"),
-    (dict(weight="none"), "simple, min_snr, None"),
+    (dict(target="w"), "target is 'w'; it must be one of eps, x0, v, flow, edm"),
+    (dict(weight="none"), "one of simple, min_snr, p2, edm, None"),
+    (dict(schedule="quadratic"), "one of linear, cosine, sigmoid, karras, flow, linear_zero_snr, cosine_zero_snr, sigmoid_zero_snr"),
+    (dict(time_sampling="even"), "one of stratified, uniform, lognormal"),
+    (dict(offset_noise=-0.1), "offset_noise is -0.1; it must be at least 0"),
+    (dict(T=1, steps=1), "T is 1; it must be at least 2: with one time alone, the least noise and the most"),
+    (dict(target="eps", schedule="flow"), "target is 'eps'; it must be v, flow or x0 with the schedule 'flow'.* alpha = 0"),
+    (dict(target="edm", schedule="linear_zero_snr"), "target is 'edm'; it must be v, flow or x0"),
 ])
 def test_configs_that_cannot_be(changes, message):
     with pytest.raises(ValueError, match=message):
@@ -326,6 +366,6 @@ def test_configs_that_cannot_be(changes, message):
 
 
 def test_the_default_weight_follows_the_target():
-    weights = {target: dataclasses.replace(RUN, target=target).loss_weight for target in ("eps", "x0", "v", "flow")}
-    assert weights == {"eps": "simple", "x0": "min_snr", "v": "min_snr", "flow": "simple"}
+    weights = {target: dataclasses.replace(RUN, target=target).loss_weight for target in diffusion.TARGETS}
+    assert weights == {"eps": "simple", "x0": "min_snr", "v": "min_snr", "flow": "simple", "edm": "simple"}
     assert dataclasses.replace(RUN, weight="simple").loss_weight == "simple"

@@ -5,7 +5,9 @@ Read in this order:
     schedules.py   alpha_t and sigma_t: how much picture and how much noise is left at each time t
     forward.py     q_sample: a clean picture made noisy, in one jump
     times.py       which times t to train on, and which to stop at on the way back
-    targets.py     what the network is asked for (eps, x0, v or flow), and how to get x_0 and eps from it
+    targets.py     what the network is asked for (eps, x0, v, flow or edm), and how to get x_0 and eps from it
+    weights.py     how much the error at each time counts
+    posterior.py   the exact way back if x_0 were known, and the range of a learned variance
     losses.py      how wrong the network was: the number that training makes small
     denoiser.py    a trained network as a plain function `denoise(x, t) -> guess of x_0`
     samplers/      from pure noise to a picture, step by step
@@ -15,16 +17,18 @@ Apart from losses.py and denoiser.py, everything here is NumPy arrays in and out
 """
 from tinydiff.diffusion.denoiser import clip_x0, denoiser
 from tinydiff.diffusion.flow_likelihood import flow_likelihood
-from tinydiff.diffusion.forward import q_sample
+from tinydiff.diffusion.forward import offset_noise, q_sample
 from tinydiff.diffusion.likelihood import variational_bound
-from tinydiff.diffusion.losses import loss, min_snr_weights
+from tinydiff.diffusion.losses import loss
 from tinydiff.diffusion.samplers import SAMPLERS, Step, ddim, ddpm, initial_noise
-from tinydiff.diffusion.schedules import SCHEDULES, Schedule, cosine, linear
+from tinydiff.diffusion.schedules import SCHEDULES, Schedule, cosine, flow, karras, linear, sigmoid, zero_terminal_snr
 from tinydiff.diffusion.targets import TARGETS, from_x0_eps, to_x0_eps
-from tinydiff.diffusion.times import stratified_times, timesteps
+from tinydiff.diffusion.times import SPACINGS, TIME_SAMPLINGS, lognormal_times, stratified_times, timesteps, training_times
+from tinydiff.diffusion.weights import WEIGHTS, edm_weights, min_snr_weights, p2_weights, simple_weights
 
 __all__ = [
-    "SAMPLERS", "SCHEDULES", "TARGETS", "Schedule", "Step", "clip_x0", "cosine", "ddim", "ddpm", "denoiser", "flow_likelihood",
-    "from_x0_eps", "initial_noise", "linear", "loss", "min_snr_weights", "q_sample", "stratified_times", "timesteps", "to_x0_eps",
-    "variational_bound",
+    "SAMPLERS", "SCHEDULES", "SPACINGS", "TARGETS", "TIME_SAMPLINGS", "WEIGHTS", "Schedule", "Step", "clip_x0", "cosine", "ddim", "ddpm",
+    "denoiser", "edm_weights", "flow", "flow_likelihood", "from_x0_eps", "initial_noise", "karras", "linear", "lognormal_times", "loss",
+    "min_snr_weights", "offset_noise", "p2_weights", "q_sample", "sigmoid", "simple_weights", "stratified_times", "timesteps", "to_x0_eps",
+    "training_times", "variational_bound", "zero_terminal_snr",
 ]

@@ -1,44 +1,75 @@
 """A denoiser is a function `denoise(x, t) -> guess of x_0`, arrays in and out: all that a sampler needs to know about a network.
 
-What changes a denoiser (clipping, say) is a function from denoiser to denoiser.
+What changes a denoiser (clipping, say) is a function from denoiser to denoiser. What a use needs beyond the guess is an attribute of the
+function, `denoise.log_variance` here; a function from denoiser to denoiser copies all of them, `vars(denoise)`, to what it returns.
 """
 from contextlib import contextmanager
 
 import numpy as np
 
 from tinydiff.autograd import Tensor, no_grad
-from tinydiff.diffusion.targets import to_x0_eps
-from tinydiff.diffusion.times import network_times
+from tinydiff.diffusion.forward import per_picture
+from tinydiff.diffusion.posterior import log_variance_range
+from tinydiff.diffusion.targets import network_inputs, to_x0_eps
 
 
 def denoiser(model, schedule, target: str, y=None):
     """`denoise(x, t) -> x0_hat` from a network that was trained on `target`.
 
-    model  called as model(x, t, y) with x (N,H,W,C) and t (N,) = 1000 t / T in its parameters' dtype; builds no graph. Put it in
-           evaluation mode (`model.eval()`) first if it has dropout.
+    model  called as model(*network_inputs, y), for most targets model(x, 1000 t / T, y), with x (N,H,W,C) and the times (N,) in its
+           parameters' dtype; builds no graph. Put it in evaluation mode (`model.eval()`) first if it has dropout.
     y      (N,) labels, or None.
 
     denoise takes x (N,H,W,C) of any float dtype and t, a number or (N,), and returns (N,H,W,C) of x's dtype.
     `denoise.vjp(x, t, u)` is u^T d denoise / dx, like x, for u (N,H,W,C): what a change of x does to the sum of u x0_hat.
+
+    With a network of learned variance, `denoise.log_variance(x, t, s)` is the logarithm of the variance of the step from t to an earlier s
+    (-1 for the clean end), whatever steps there are between: like x, (N,H,W,C). Asked for the x and t that denoise was asked for last, it
+    takes the second half of that answer; the network is evaluated again only for others.
     """
-    def denoise(x, t):
+    answered = None  # the last (x, t) with the network's v, of which denoise makes nothing itself
+
+    def ask(x, t):
         network_input = x.astype(next(iter(model.parameters())).dtype, copy=False)
         with no_grad():
-            out = model(network_input, network_times(schedule, t, like=network_input), y).data
+            return model(*network_inputs(target, network_input, schedule, t), y).data
+
+    def denoise(x, t):
+        nonlocal answered
+        out = ask(x, t)
+        if learns_variance(model):
+            out, v = np.split(out, 2, axis=-1)  # (N,H,W,C) each
+            answered = x.copy(), np.copy(t), v.astype(x.dtype)
         x0, _ = to_x0_eps(target, out, x, *schedule.at(t))
         return x0.astype(x.dtype, copy=False)
 
-    def vjp(x, t, u):
-        # x0_hat is a sum of two parts, one linear in x and one linear in the network's answer.
-        alpha, sigma = schedule.at(t)
-        direct, _ = to_x0_eps(target, np.zeros_like(x), u, alpha, sigma)
-        d_out, _ = to_x0_eps(target, u, np.zeros_like(x), alpha, sigma)
-        network_input = Tensor(x.astype(next(iter(model.parameters())).dtype, copy=False), requires_grad=True)
-        with frozen(model):
-            model(network_input, network_times(schedule, t, like=network_input), y).backward(d_out.astype(network_input.dtype))
-        return (direct + network_input.grad).astype(x.dtype, copy=False)
-    denoise.vjp = vjp
+    def log_variance(x, t, s):
+        if answered is None or not (np.array_equal(answered[0], x) and np.array_equal(answered[1], t)):
+            denoise(x, t)
+        low, high = log_variance_range(schedule, t, s)
+        return per_picture((low + high) / 2, x) + per_picture((high - low) / 2, x) * answered[2]
+
+    if learns_variance(model):
+        denoise.log_variance = log_variance
+    denoise.vjp = lambda x, t, u: vjp(model, schedule, target, y, x, t, u)
     return denoise
+
+
+def vjp(model, schedule, target, y, x, t, u):
+    """u^T d x0_hat / dx, like x (N,H,W,C), of the denoiser of these: the gradient of the sum of u x0_hat, by one pass through and back."""
+    # x0_hat is a sum of two parts, one linear in x and one linear in the network's answer.
+    alpha, sigma = schedule.at(t)
+    direct, _ = to_x0_eps(target, np.zeros_like(x), u, alpha, sigma)
+    d_out, _ = to_x0_eps(target, u, np.zeros_like(x), alpha, sigma)
+    picture, times = network_inputs(target, x.astype(next(iter(model.parameters())).dtype, copy=False), schedule, t)
+    picture = Tensor(picture, requires_grad=True)
+    with frozen(model):
+        out = model(picture, times, y)
+        dy = np.zeros(out.shape, out.dtype)
+        dy[..., :x.shape[-1]] = d_out  # a learned variance, in the channels behind, has no part in x0_hat
+        out.backward(dy)
+    through, _ = network_inputs(target, picture.grad, schedule, t)  # the network's picture is x times a number, and so is its gradient
+    return (direct + through).astype(x.dtype, copy=False)
 
 
 @contextmanager
@@ -52,6 +83,12 @@ def frozen(model):
     finally:
         for p in trained:
             p.requires_grad = True
+
+
+def learns_variance(model) -> bool:
+    """Whether the network answers with learned variance: with twice as many channels as it is given, by its `model.config`."""
+    config = getattr(model, "config", None)
+    return config is not None and config.out_channels == 2 * config.in_channels
 
 
 def clip_x0(denoise, low: float = -1, high: float = 1):

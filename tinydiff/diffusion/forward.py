@@ -20,6 +20,23 @@ def q_sample(schedule, x0, t, eps) -> np.ndarray:
     return per_picture(alpha, x0) * x0 + per_picture(sigma, x0) * eps.astype(x0.dtype, copy=False)
 
 
+def offset_noise(eps, strength: float, offset) -> np.ndarray:
+    """eps + strength * offset: noise that also shifts each whole channel of each picture (Guttenberg 2023, "Diffusion with offset noise").
+
+    N(0, I) hardly changes a picture's mean, so a network trained on it alone learns to leave the brightness as it finds it; 0.1 is usual.
+
+    eps     (N,H,W,C) noise from N(0, I).
+    offset  (N,C) from N(0, I): one number for each picture and channel.
+
+    Returns (N,H,W,C) of eps's dtype. Raises ValueError for an offset of another shape.
+    """
+    eps, offset = np.asarray(eps), np.asarray(offset)
+    if offset.shape != (len(eps), eps.shape[-1]):
+        raise ValueError(f"offset_noise: offset must be one number for each picture and channel, {(len(eps), eps.shape[-1])}, got "
+                         f"{offset.shape} (eps {eps.shape})")
+    return eps + (strength * offset[:, None, None, :]).astype(eps.dtype)  # (N,1,1,C) over the pixels
+
+
 def per_picture(a, x) -> np.ndarray:
     """A number, or (N,) numbers, in x's dtype and shaped to multiply the N pictures x (N,...): () or (N,1,...,1)."""
     a = np.asarray(a, dtype=x.dtype)

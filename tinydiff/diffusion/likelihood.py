@@ -8,7 +8,7 @@ on -log2 p(x_0) (Ho et al. 2020, arXiv 2006.11239, equation 5; computed as in th
     L_t       KL( q(x_s | x_t, x_0) || p(x_s | x_t) )    for each step from t to s
     L_0       -log P(x_0 | x_t)                          for the last step, to the clean picture: the decoder
 
-q(x_s | x_t, x_0) is the posterior of samplers/ddpm.py; p(x_s | x_t) is the same with the denoiser's guess for x_0, and with the variance that DDPM
+q(x_s | x_t, x_0) is that of posterior.py; p(x_s | x_t) is the same with the denoiser's guess for x_0, and with the variance that DDPM
 draws with. The posterior of the last step has variance 0, so no KL is taken there: the decoder says what chance each of the 256 bytes has.
 
 The bound is exact where each true p(x_s | x_t) is a Gaussian of that mean and variance. A fixed variance is off by more the longer the step is in
@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import moves, transition_variance
+from tinydiff.diffusion.posterior import posterior
+from tinydiff.diffusion.samplers.common import moves
 
 BOUND_NOISE = 43  # a stream of random numbers: the noise of step n and picture i is drawn by default_rng([seed, BOUND_NOISE, n, i])
 VARIANCES = ("fixed_small", "fixed_large", "learned")
@@ -67,12 +68,12 @@ def variational_bound(denoise, schedule, images, steps=None, seed=0, *, variance
                          f"are needed (the schedule has T = {schedule.T})")
     terms, small = [], 0.0
     for move in walk:
-        number, t, s, alpha_t, sigma_t, alpha_s, sigma_s = move
-        x_t = alpha_t * x_0 + sigma_t * keyed_normal(x_0.shape, [seed, BOUND_NOISE, number], first)
-        guess, large = denoise(x_t, t), transition_variance(move)
-        decoding = s == -1
+        t, s, decoding = move.t, move.s, move.s == -1
+        coefficient, large, beta_tilde = posterior(schedule, t, s)
         if not decoding:
-            small = large * sigma_s**2 / sigma_t**2  # kept for the decoder
+            small = beta_tilde  # kept for the decoder
+        x_t = move.alpha_t * x_0 + move.sigma_t * keyed_normal(x_0.shape, [seed, BOUND_NOISE, move.number], first)
+        guess = denoise(x_t, t)
         if variance == "learned":
             v = np.exp(denoise.log_variance(x_t, t, s))  # (N,H,W,C)
         else:
@@ -80,7 +81,7 @@ def variational_bound(denoise, schedule, images, steps=None, seed=0, *, variance
         if decoding:
             nats = -np.log(np.maximum(byte_chance(x_0, guess, np.sqrt(v)), LEAST_CHANCE))
         else:
-            mean_error = alpha_s * large / sigma_t**2 * (x_0 - guess)  # x_t has the same part in both means
+            mean_error = coefficient * (x_0 - guess)  # x_t has the same part in both means
             nats = (np.log(v / small) + (small + mean_error**2) / v - 1) / 2
         terms.append(bits_per_dimension(nats))
     terms = np.stack(terms[::-1], axis=1)  # (N,K)

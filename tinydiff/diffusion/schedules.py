@@ -4,6 +4,7 @@ A noisy picture is `x_t = alpha_t x_0 + sigma_t eps`, with eps drawn from N(0, I
 alpha and sigma, index 0 the least noise and index T-1 the most. The DDPM papers write alpha_bar for our alpha squared.
 
 Where alpha^2 + sigma^2 = 1 the schedule is *variance preserving*: a picture of variance 1 keeps variance 1 while the noise takes over.
+`examples/schedules.py` draws them all.
 """
 from dataclasses import dataclass
 
@@ -104,6 +105,16 @@ def from_betas(betas) -> Schedule:
     return Schedule(np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar))
 
 
+def from_curve(curve) -> Schedule:
+    """The variance-preserving schedule whose alpha_bar falls as curve (T+1,), before the first step and after each, up to a factor.
+
+    Betas are clipped at 0.999 (Nichol and Dhariwal 2021, arXiv 2102.09672, section 3.2), and alpha_bar is built again from the clipped
+    ones: a curve may end at 0, where no picture is left to recover.
+    """
+    curve = np.asarray(curve, dtype=np.float64)
+    return from_betas(np.minimum(1 - curve[1:] / curve[:-1], 0.999))
+
+
 def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
     """Betas on a straight line from beta_start to beta_end (Ho et al. 2020, arXiv 2006.11239, section 4).
 
@@ -116,17 +127,76 @@ def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> S
 def cosine(T: int = 1000, s: float = 0.008) -> Schedule:
     """alpha_bar falls as a squared cosine (Nichol and Dhariwal 2021, arXiv 2102.09672, equation 17), slower at both ends than linear.
 
-    s > 0 keeps the first betas from vanishing. Betas are clipped at 0.999, and alpha_bar is built again from the clipped ones: the cosine
-    itself ends at 0, where no picture is left to recover.
+    s > 0 keeps the first betas from vanishing. The cosine itself ends at 0: the last beta is clipped, as `from_curve` says.
     """
     _check_T("cosine", T)
-    curve = np.cos((np.arange(T + 1) / T + s) / (1 + s) * np.pi / 2) ** 2  # (T+1,), before the first step and after each
-    return from_betas(np.minimum(1 - curve[1:] / curve[:-1], 0.999))
+    return from_curve(np.cos((np.arange(T + 1) / T + s) / (1 + s) * np.pi / 2) ** 2)
+
+
+def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:
+    """alpha_bar falls as a logistic curve from start / tau to end / tau, moved and stretched to run from 1 to 0.
+
+    (Jabri et al. 2022, arXiv 2212.11972; as a formula in Chen 2023, arXiv 2301.10972, algorithm 1.) A smaller tau makes the fall in the
+    middle steeper. The last beta is clipped, as `from_curve` says. Raises ValueError unless start < end and tau > 0.
+    """
+    _check_T("sigmoid", T)
+    if not (start < end and tau > 0):
+        raise ValueError(f"sigmoid: start is {start}, end {end}, tau {tau}, but start must lie below end, and tau above 0")
+    rest = 1 / (1 + np.exp((np.arange(T + 1) / T * (end - start) + start) / tau))  # (T+1,), 1 - the logistic function: it falls
+    return from_curve(rest - rest[-1])
+
+
+def karras(T: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
+    """The picture stays whole and the noise grows: alpha = 1, sigma^(1/rho) on a straight line from sigma_min to sigma_max.
+
+    (Karras et al. 2022, arXiv 2206.00364, equation 5; here index 0 is the least noise.) The network sees numbers as large as sigma_max,
+    unless its target is "edm", which was made for this schedule. Raises ValueError unless 0 < sigma_min < sigma_max and rho > 0.
+    """
+    _check_T("karras", T)
+    if not (0 < sigma_min < sigma_max and rho > 0):
+        raise ValueError(f"karras: sigma_min is {sigma_min}, sigma_max {sigma_max}, rho {rho}, but 0 < sigma_min < sigma_max and rho > 0 "
+                         "must hold")
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    return Schedule(np.ones(T), (low + np.arange(T) / (T - 1) * (high - low)) ** rho)
+
+
+def flow(T: int) -> Schedule:
+    """Picture and noise mixed along a straight line: alpha = 1 - tau, sigma = tau, with tau = 1/T, 2/T, ... 1.
+
+    (Lipman et al. 2023, arXiv 2210.02747, section 4.1; Liu et al. 2023, arXiv 2209.03003.) The end is noise alone, alpha = 0.
+    Between these times `at` interpolates the squares, so that alpha + sigma is a little above 1 there.
+    """
+    _check_T("flow", T)
+    tau = np.arange(1, T + 1) / T
+    return Schedule(1 - tau, tau)
+
+
+def zero_terminal_snr(schedule: Schedule) -> Schedule:
+    """The schedule moved and stretched, in alpha = sqrt(alpha_bar), so that its last alpha is 0 and its first stays as it is.
+
+    (Lin et al. 2023, arXiv 2305.08891, algorithm 1.) Otherwise training never shows the noise alone that sampling starts from, and the
+    network learns to read a picture's brightness out of what is left of it. Ask the network for v, flow or x0 then, not eps, and sample
+    with trailing times. Raises ValueError where the schedule does not preserve variance or has one time only.
+    """
+    if not schedule._preserves_variance():
+        raise ValueError(f"zero_terminal_snr: {schedule} is not variance preserving (alpha^2 + sigma^2 = 1), which the rescaling needs; "
+                         "'flow' ends at alpha = 0 as it is, and 'karras' takes a larger sigma_max")
+    if schedule.T == 1:
+        raise ValueError("zero_terminal_snr: the schedule has T = 1, but its first alpha must stay and its last become 0: at least 2 times")
+    first, last = schedule.alpha[0], schedule.alpha[-1]
+    alpha = (schedule.alpha - last) * (first / (first - last))
+    return Schedule(alpha, np.sqrt(1 - alpha**2))
 
 
 def _check_T(name, T):
-    if T != int(T) or T < 1:
-        raise ValueError(f"{name}: T is {T}, but the number of diffusion steps must be a whole number, 1 or more")
+    if T != int(T) or T < 2:
+        why = ": with T = 1 the least noise and the most would be one and the same" if T == 1 else ""
+        raise ValueError(f"{name}: T is {T}, but the number of diffusion steps must be a whole number, 2 or more{why}")
 
 
-SCHEDULES = {"linear": linear, "cosine": cosine}
+SCHEDULES = {
+    "linear": linear, "cosine": cosine, "sigmoid": sigmoid, "karras": karras, "flow": flow,
+    "linear_zero_snr": lambda T=1000: zero_terminal_snr(linear(T)),
+    "cosine_zero_snr": lambda T=1000: zero_terminal_snr(cosine(T)),
+    "sigmoid_zero_snr": lambda T=1000: zero_terminal_snr(sigmoid(T)),
+}

@@ -1,6 +1,25 @@
 """Times: which t to train on, which to stop at when sampling, and how the network is told."""
 import numpy as np
 
+TIME_SAMPLINGS = ("stratified", "uniform", "lognormal")
+SPACINGS = ("trailing", "leading", "linspace", "log_snr")
+
+
+def training_times(schedule, n: int, sampling: str, rng: np.random.Generator) -> np.ndarray:
+    """n times to train on, drawn by rng: (n,) float64 in 0 to T-1. Raises ValueError for an unknown sampling.
+
+    stratified  uniform, and spread evenly over the batch: `stratified_times`
+    uniform     each by itself (Ho et al. 2020, arXiv 2006.11239, algorithm 1)
+    lognormal   most where a picture takes shape: `lognormal_times`
+    """
+    if sampling == "stratified":
+        return stratified_times(n, schedule.T, rng.random())
+    if sampling == "uniform":
+        return rng.random(n) * (schedule.T - 1)
+    if sampling == "lognormal":
+        return lognormal_times(schedule, rng.standard_normal(n))
+    raise ValueError(f"training_times: unknown time sampling {sampling!r}; choose one of {', '.join(TIME_SAMPLINGS)}")
+
 
 def stratified_times(n: int, T: int, u: float) -> np.ndarray:
     """n training times spread evenly over 0 to T-1: one random offset u in [0, 1) shifts the whole comb.
@@ -11,6 +30,15 @@ def stratified_times(n: int, T: int, u: float) -> np.ndarray:
     if not 0 <= u < 1:
         raise ValueError(f"stratified_times: u is {u}, but must be at least 0 and below 1")
     return (u + np.arange(n) / n) % 1 * (T - 1)
+
+
+def lognormal_times(schedule, z, mean: float = -1.2, std: float = 1.2) -> np.ndarray:
+    """The times at which ln(sigma/alpha) = mean + std z: z from N(0, 1) gives EDM's times to train on, of z's shape.
+
+    (Karras et al. 2022, arXiv 2206.00364, table 1 and section 5.) Of little noise nothing is left to learn, and in much noise nothing can be
+    told. What the schedule doesn't reach is moved to its nearest end, 0 or T-1.
+    """
+    return time_of_log_snr(schedule, -2 * (mean + std * np.asarray(z, dtype=np.float64)))
 
 
 def time_of_log_snr(schedule, log_snr) -> np.ndarray:
@@ -36,8 +64,12 @@ def timesteps(schedule, steps: int, spacing: str = "trailing") -> np.ndarray:
     trailing  starts at T-1, steps of T/steps, the last as long as the others: 999, 979, ..., 19 for 50 of 1000
     leading   ends at 0, steps of T/steps: 980, 960, ..., 0. Starts with less noise than pure noise has.
     linspace  both ends: 999, 978.6, ..., 0
+    log_snr   both ends, with the same factor of the SNR from each to the next (Lu et al. 2022, arXiv 2206.00927, section 3.3). Where
+              alpha = 0 at T-1, the log SNR there is minus infinity: the times are those of a schedule that ends at T-2, but the first
+              of them is T-1.
 
-    (Lin et al. 2023, arXiv 2305.08891, table 2; not rounded here, as t may be real.) Raises ValueError unless 1 <= steps <= T.
+    (The first three: Lin et al. 2023, arXiv 2305.08891, table 2; not rounded here, as t may be real.) Raises ValueError unless
+    1 <= steps <= T.
     """
     T = schedule.T
     if steps != int(steps) or not 1 <= steps <= T:
@@ -48,7 +80,15 @@ def timesteps(schedule, steps: int, spacing: str = "trailing") -> np.ndarray:
         return np.linspace(T, 0, steps + 1)[1:]
     if spacing == "linspace":
         return np.linspace(T - 1, 0, steps)
-    raise ValueError(f"timesteps: unknown spacing {spacing!r}; choose 'trailing', 'leading' or 'linspace'")
+    if spacing == "log_snr":
+        if steps == 1:
+            return np.array([T - 1.0])
+        last = T - 1 if schedule.alpha[-1] > 0 else T - 2
+        log_snr = schedule.log_snr
+        t = time_of_log_snr(schedule, np.linspace(log_snr[last], log_snr[0], steps))
+        t[0], t[-1] = T - 1, 0  # exactly, whatever the rounding
+        return t
+    raise ValueError(f"timesteps: unknown spacing {spacing!r}; choose one of {', '.join(SPACINGS)}")
 
 
 def network_times(schedule, t, like) -> np.ndarray:

@@ -32,7 +32,7 @@ class UNetConfig:
     """The shape of a U-Net. The defaults are the project's reference network: 5,533,091 parameters.
 
     image_size             pixels a side
-    in_channels            numbers a pixel; out_channels: None for as many
+    in_channels            numbers a pixel; out_channels: None for as many, twice as many to learn the variance (see diffusion/losses.py)
     channels               at full resolution; level i has channels * channel_mults[i], at image_size / 2^i pixels
     blocks_per_level       residual blocks on the way down; one more on the way up
     attention_resolutions  pixels a side of the levels whose blocks are followed by attention (the middle always is), and its heads

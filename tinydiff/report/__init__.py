@@ -4,6 +4,7 @@
     neighbours.py   generated pictures beside the training pictures nearest to them
     log.py          the figures of a run, read from its log.csv
     charts.py       the loss as PNG, as SVG and as text
+    schedule_chart.py  alpha, sigma and log SNR of noise schedules as a PNG
     observation.py  what an epoch's losses show, in words
     progress.py     the live line and the table in the terminal
     page.py         report.html: the run as a course of four stages (style.py, fragments.py, quiz.py are its parts)
@@ -15,6 +16,7 @@ from tinydiff.report.observation import observation
 from tinydiff.report.page import write_page
 from tinydiff.report.pictures import denoising_frame, gif, grid, side_by_side, strip
 from tinydiff.report.progress import LiveLine, Progress, writes_unicode
+from tinydiff.report.schedule_chart import schedules_png
 
 __all__ = ["LiveLine", "Progress", "RunLog", "denoising_frame", "gif", "grid", "loss_png", "loss_svg", "loss_text", "neighbour_sheet", "observation",
-           "read_log", "side_by_side", "strip", "write_page", "writes_unicode"]
+           "read_log", "schedules_png", "side_by_side", "strip", "write_page", "writes_unicode"]

@@ -21,6 +21,13 @@ TARGET_WORDS = {
     "x0": "the clean picture x<sub>0</sub>",
     "v": "<i>v</i> = &alpha;<sub>t</sub> &epsilon; &minus; &sigma;<sub>t</sub> x<sub>0</sub>, a mixture that both can be had from",
     "flow": "the direction &epsilon; &minus; x<sub>0</sub> from the picture to the noise",
+    "edm": "a mixture of &epsilon; and x<sub>0</sub> that is as hard to tell at every t",
+}
+WEIGHT_WORDS = {
+    "simple": "",
+    "min_snr": ", weighted so that the easy times don't drown the others (min-SNR)",
+    "p2": ", weighted so that what the picture is about counts more than its finest grain (P2)",
+    "edm": ", weighted as in EDM",
 }
 
 
@@ -122,8 +129,7 @@ def _train(run_dir, config, log: RunLog):
     levels = [(batch, size >> i, size >> i, unet["channels"] * mult) for i, mult in enumerate(unet["channel_mults"])]
     way = [((batch, *shape), f"x_t, and {batch} times t"), *((level, f"level {i}, down") for i, level in enumerate(levels, start=1)),
            (levels[0], "and back up"), ((batch, *shape), f"{train['target']}, predicted")]
-    simple = train["weight"] == "simple" or train["weight"] is None and train["target"] in ("eps", "flow")
-    weighted = "" if simple else ", weighted so that the easy times don't drown the others (min-SNR)"
+    weighted = WEIGHT_WORDS[train["weight"] or ("min_snr" if train["target"] in ("v", "x0") else "simple")]
     history = log.history()
     rows = "".join(_table_row(history[:i + 1], log.loss[0]) for i in range(len(history)))
     table = f"""<h3>Epoch by epoch</h3>

@@ -1,10 +1,11 @@
 """Which pictures are trained on, in what order, at what times and with what noise: everything random about a step, by its number alone."""
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
 from tinydiff.data import to_model
-from tinydiff.diffusion import stratified_times
+from tinydiff.diffusion import SCHEDULES, lognormal_times, offset_noise, stratified_times, training_times
 from tinydiff.training.streams import FLIP, HELD_OUT, NOISE, ORDER, TIME
 
 
@@ -47,16 +48,31 @@ def training_batch(images: np.ndarray, labels: np.ndarray | None, config, step: 
     for i in range(len(x0)):
         if config.flip and np.random.default_rng([seed, FLIP, step, i]).random() < 0.5:
             x0[i] = x0[i, :, ::-1].copy()
-        eps[i] = np.random.default_rng([seed, NOISE, step, i]).standard_normal(x0.shape[1:], np.float32)
-    t = stratified_times(len(x0), config.T, np.random.default_rng([seed, TIME, step]).random())
+        eps[i] = _noise(np.random.default_rng([seed, NOISE, step, i]), x0.shape[1:], config)
+    schedule = SCHEDULES[config.schedule](config.T)
+    t = training_times(schedule, len(x0), config.time_sampling, np.random.default_rng([seed, TIME, step]))
     return Batch(x0, t, eps, None if labels is None else labels[chosen])
 
 
 def held_out_batches(images: np.ndarray, labels: np.ndarray | None, config, dtype):
-    """All held-out pictures in batches, each picture always with the same time and noise, so that epochs compare."""
-    times = stratified_times(len(images), config.T, 0.5 / len(images))
-    for start in range(0, len(images), config.batch):
+    """All held-out pictures in batches, each picture always with the same time and noise, so that epochs compare.
+
+    Times and noise have the distribution of the training's; the times are spread evenly over it.
+    """
+    n = len(images)
+    if config.time_sampling == "lognormal":
+        z = [NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)]
+        times = lognormal_times(SCHEDULES[config.schedule](config.T), z)
+    else:
+        times = stratified_times(n, config.T, 0.5 / n)
+    for start in range(0, n, config.batch):
         rows = slice(start, start + config.batch)
         x0 = to_model(images[rows]).astype(dtype, copy=False)
-        eps = [np.random.default_rng([config.seed, HELD_OUT, start + i]).standard_normal(x0.shape[1:], np.float32) for i in range(len(x0))]
+        eps = [_noise(np.random.default_rng([config.seed, HELD_OUT, start + i]), x0.shape[1:], config) for i in range(len(x0))]
         yield Batch(x0, times[rows], np.array(eps, dtype), None if labels is None else labels[rows])
+
+
+def _noise(rng, shape, config):
+    """The noise of one picture (H,W,C), float32: what all its pixels share is drawn after what each has to itself."""
+    eps = rng.standard_normal(shape, np.float32)
+    return offset_noise(eps[None], config.offset_noise, rng.standard_normal((1, shape[-1])))[0] if config.offset_noise else eps

@@ -1,7 +1,7 @@
 """TrainConfig: what a training run is asked to do."""
 from dataclasses import dataclass
 
-from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS
+from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, TIME_SAMPLINGS, WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,10 @@ class TrainConfig:
     flip        mirror half of the pictures, each time drawn anew
     schedule    a name in diffusion.SCHEDULES; T its length
     target      what the network predicts: one of diffusion.TARGETS
-    weight      of the loss at each t: "simple", "min_snr", or None for min_snr with v and x0, simple otherwise
+    weight      of the loss at each t: one of diffusion.WEIGHTS, or None for min_snr with v and x0, simple otherwise (with edm the same as
+                "edm")
+    time_sampling  how the times t of a batch are drawn: one of diffusion.TIME_SAMPLINGS
+    offset_noise   how much of the noise is shared by all pixels of a channel, see `diffusion.offset_noise`; 0 for none
     held_out    the part of the pictures, 0 to below 1, that is never trained on
     seed        of every random number
     sampler, steps  how pictures are drawn with the result: a name in diffusion.SAMPLERS, and its number of steps
@@ -40,6 +43,8 @@ class TrainConfig:
     T: int = 1000
     target: str = "v"
     weight: str | None = None
+    time_sampling: str = "stratified"
+    offset_noise: float = 0.0
     held_out: float = 0.1
     seed: int = 0
     sampler: str = "ddim"
@@ -47,16 +52,20 @@ class TrainConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives a list
-        for name in ("epochs", "batch", "T", "steps"):
+        for name in ("epochs", "batch", "steps"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("T", self.T >= 2, "at least 2: with one time alone, the least noise and the most would be one and the same")
         for name in ("lr", "clip"):
             self._require(name, getattr(self, name) > 0, "above 0")
-        for name in ("warmup", "weight_decay", "seed"):
+        for name in ("warmup", "weight_decay", "offset_noise", "seed"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         self._require("held_out", 0 <= self.held_out < 1, "at least 0 and below 1")
         self._require("steps", self.steps <= self.T, f"at most T = {self.T}")
-        for name, names in (("schedule", SCHEDULES), ("target", TARGETS), ("sampler", SAMPLERS), ("weight", ("simple", "min_snr", None))):
+        for name, names in (("schedule", SCHEDULES), ("target", TARGETS), ("sampler", SAMPLERS), ("weight", (*WEIGHTS, None)),
+                            ("time_sampling", TIME_SAMPLINGS)):
             self._require(name, getattr(self, name) in names, "one of " + ", ".join(map(str, names)))
+        answers = self.target not in ("eps", "edm") or SCHEDULES[self.schedule](self.T).alpha[-1] > 0
+        self._require("target", answers, f"v, flow or x0 with the schedule {self.schedule!r}, which ends where no picture is left: alpha = 0")
 
     def _require(self, name, holds, what):
         if not holds:

@@ -32,7 +32,8 @@ class Trainer:
     .epoch                      the epoch, from 1, of the step taken last; 0 before the first
     .history                    a dict for each step: step, epoch, loss, held_out_loss (None but at the end of an epoch), grad_norm, lr, seconds
 
-    A network made with num_classes is trained on the pictures' labels. Raises ValueError where model and pictures don't fit.
+    A network made with num_classes is trained on the pictures' labels; one with twice as many channels out as in learns the variance of a
+    sampler's steps too, by the hybrid loss (diffusion/losses.py). Raises ValueError where model and pictures don't fit.
     """
 
     def __init__(self, model, image_set, config: TrainConfig, out_dir):
