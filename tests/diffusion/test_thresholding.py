@@ -64,7 +64,7 @@ def test_what_a_denoiser_offers_is_still_there(wrapper):
     denoise.log_variance = lambda x, t, s: np.full_like(x, -np.inf)
     denoise.vjp = denoise.reset = object()
     wrapped = wrapper(wrapper(denoise))
-    assert vars(wrapped) == vars(denoise)
+    assert vars(wrapped) == {"log_variance": denoise.log_variance, "reset": denoise.reset}     # vjp is that of another function
     assert not vars(wrapper(says(GUESS)))
     schedule, x_T = cosine(), np.random.default_rng(0).standard_normal((2, 4, 4, 3))
     one, two = (list(ddpm(wrapped, schedule, x_T, 3, seed, variance="learned"))[-1].x for seed in (0, 1))

@@ -1,8 +1,8 @@
 """A denoiser is a function `denoise(x, t) -> guess of x_0`, arrays in and out: all that a sampler needs to know about a network.
 
 What changes a denoiser (clipping, in thresholding.py, say) is a function from denoiser to denoiser. What a use needs beyond the guess is an
-attribute of the function, `denoise.log_variance` here; a function from denoiser to denoiser copies all of them, `vars(denoise)`, to what it
-returns.
+attribute of the function, such as `denoise.log_variance` and `denoise.vjp` here; a function from denoiser to denoiser hands them on where they
+stay true (`thresholding.keep_attributes`).
 """
 from contextlib import contextmanager
 
@@ -25,8 +25,8 @@ def denoiser(model, schedule, target: str, y=None, self_condition: bool | None =
            (`model.self_condition`). Then denoise has a memory, and `denoise.reset()`: see `self_conditioning.LastGuess`.
 
     denoise takes x (N,H,W,C) of any float dtype and t, a number or (N,), and returns (N,H,W,C) of x's dtype.
-    `denoise.vjp(x, t, u)` is u^T d denoise / dx, like x, for u (N,H,W,C): what a change of x does to the sum of u x0_hat (without a first guess,
-    where the network takes one).
+    `denoise.vjp(x, t, u)` is u^T d denoise / dx, like x, for u (N,H,W,C): what a change of x does to the sum of u x0_hat. (Not with
+    self-conditioning, where x0_hat hangs on more than x.)
 
     With a network of learned variance, `denoise.log_variance(x, t, s)` is the logarithm of the variance of the step from t to an earlier s
     (-1 for the clean end), whatever steps there are between: like x, (N,H,W,C). Asked for the x and t that denoise was asked for last, it
@@ -61,7 +61,8 @@ def denoiser(model, schedule, target: str, y=None, self_condition: bool | None =
         denoise.log_variance = log_variance
     if self_condition:
         denoise.reset = last.reset
-    denoise.vjp = lambda x, t, u: vjp(model, schedule, target, y, x, t, u)
+    else:
+        denoise.vjp = lambda x, t, u: vjp(model, schedule, target, y, x, t, u)
     return denoise
 
 

@@ -24,6 +24,8 @@ from math import isfinite
 
 import numpy as np
 
+from tinydiff.diffusion.thresholding import keep_attributes
+
 
 def guide(cond, uncond, scale: float, rescale: float = 0.0):
     """The guided denoiser, from two.
@@ -53,7 +55,8 @@ def guide(cond, uncond, scale: float, rescale: float = 0.0):
         for one in (cond, uncond):
             if hasattr(one, "reset"):
                 one.reset()
-    vars(denoise).update({name: value for name, value in vars(cond).items() if name != "vjp"}, reset=reset)
+    keep_attributes(denoise, cond)
+    denoise.reset = reset
     return denoise
 
 

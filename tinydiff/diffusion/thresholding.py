@@ -1,7 +1,7 @@
 """Thresholding: denoisers whose guesses of x_0 are kept where pictures can be.
 
 Each function here takes a denoiser and gives a denoiser, so any sampler can use it. Samplers derive eps from the guess, so eps follows suit.
-What else the denoiser offers, as attributes, the new one offers too.
+What else the denoiser offers, as attributes, the new one offers too; but for vjp, which would be the derivative of the guess before.
 """
 import numpy as np
 
@@ -10,7 +10,7 @@ def clip_x0(denoise, low: float = -1, high: float = 1):
     """The denoiser whose guesses stay in [low, high], where all pictures lie."""
     def clipped(x, t):
         return np.clip(denoise(x, t), low, high)
-    vars(clipped).update(vars(denoise))
+    keep_attributes(clipped, denoise)
     return clipped
 
 
@@ -30,5 +30,10 @@ def dynamic_threshold(denoise, percentile: float = 0.995):
         s = np.quantile(np.abs(x0), percentile, axis=tuple(range(1, x0.ndim)), keepdims=True)  # (N,1,1,1)
         s = np.maximum(s, 1).astype(x0.dtype, copy=False)
         return np.clip(x0, -s, s) / s
-    vars(thresholded).update(vars(denoise))
+    keep_attributes(thresholded, denoise)
     return thresholded
+
+
+def keep_attributes(wrapper, denoise):
+    """Let the wrapper offer what the denoiser does, without vjp."""
+    vars(wrapper).update({name: value for name, value in vars(denoise).items() if name != "vjp"})

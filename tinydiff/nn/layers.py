@@ -81,12 +81,12 @@ class GroupNorm(Module):
     def __init__(self, C: int, groups: int, act: str | None = None, *, dtype=np.float32):
         if C % groups:
             raise ValueError(f"GroupNorm: {C} channels do not divide into {groups} groups")
-        self.groups, self.act = groups, act
+        self.groups, self.eps, self.act = groups, 1e-5, act
         self.weight = Tensor(np.ones(C, dtype), requires_grad=True)
         self.bias = Tensor(np.zeros(C, dtype), requires_grad=True)
 
     def __call__(self, x):
-        return ops.group_norm(x, self.weight, self.bias, self.groups, act=self.act)
+        return ops.group_norm(x, self.weight, self.bias, self.groups, self.eps, self.act)
 
     def _details(self):
         return f"{self.weight.size}, {self.groups} groups" + (f", {self.act}" if self.act else "")

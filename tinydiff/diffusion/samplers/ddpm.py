@@ -32,7 +32,8 @@ def ddpm(denoise, schedule, x_T, steps=None, seed=0, *, variance=None, first=0) 
     """Ancestral sampling. Arguments: see `tinydiff.diffusion.samplers`. Best with all T steps; for fewer, `ddim` is better.
 
     variance  "fixed_small", "fixed_large", or "learned": denoise.log_variance(x, t, s) then gives its logarithm, for the step from t to s, in
-              the shape of x. None: learned where the denoiser has log_variance, otherwise fixed_small. Raises ValueError for another name, and for "learned" with a denoiser that has no log_variance.
+              the shape of x. None: learned where the denoiser has log_variance, otherwise fixed_small. Raises ValueError for another name,
+              and for "learned" with a denoiser that has no log_variance.
     """
     if variance is None:
         variance = "learned" if hasattr(denoise, "log_variance") else "fixed_small"
