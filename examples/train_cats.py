@@ -22,7 +22,7 @@ from tinydiff.report import LiveLine, Progress, denoising_frame, gif, grid, loss
 from tinydiff.training import TrainConfig, Trainer, TrainingDiverged
 from tinydiff.training.streams import INIT, NOISE
 
-PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are simpler: a quarter of the work is enough
+PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are simpler: a quarter of the weights is enough
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
 SHEET, NEW_CATS, CHUNK = 16, 64, 16     # pictures on such a sheet, on the last sheet, and in memory at once
 FILM, GIF_CATS, GIF_FRAMES = 8, 8, 26   # pictures in a strip; cats and frames of the animation
@@ -210,7 +210,7 @@ def parser():
     p.add_argument("--recompute", action="store_true", help="half the memory for a third more time: for larger pictures")
     flag("--lr", run.lr, "RATE", "highest learning rate")
     p.add_argument("--channels", type=int, metavar="N",
-                   help=f"width of the U-Net; a multiple of 8 ({PHOTO_CHANNELS} with --data; {DRAWN_CHANNELS}, four times faster, for the cartoons)")
+                   help=f"width of the U-Net; a multiple of 8 ({PHOTO_CHANNELS} with --data; {DRAWN_CHANNELS} for the cartoons)")
     p.add_argument("--classes", action="store_true", help="tell the network what it sees: the cartoons' fur, or the folder that a picture lies in")
     p.add_argument("--self-condition", action="store_true", help="show the network its own last guess")
     flag("--schedule", run.schedule, None, "how the noise grows with t", choices=list(SCHEDULES))
