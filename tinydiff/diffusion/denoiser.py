@@ -1,9 +1,7 @@
 """A denoiser is a function `denoise(x, t) -> guess of x_0`, arrays in and out: all that a sampler needs to know about a network.
 
-What changes a denoiser (clipping, say) is a function from denoiser to denoiser.
+What changes a denoiser (clipping, in thresholding.py, say) is a function from denoiser to denoiser.
 """
-import numpy as np
-
 from tinydiff.autograd import no_grad
 from tinydiff.diffusion.targets import to_x0_eps
 from tinydiff.diffusion.times import network_times
@@ -25,8 +23,3 @@ def denoiser(model, schedule, target: str, y=None):
         x0, _ = to_x0_eps(target, out, x, *schedule.at(t))
         return x0.astype(x.dtype, copy=False)
     return denoise
-
-
-def clip_x0(denoise, low: float = -1, high: float = 1):
-    """The denoiser whose guesses stay in [low, high], where all pictures lie. Samplers derive eps from the guess, so eps follows suit."""
-    return lambda x, t: np.clip(denoise(x, t), low, high)

@@ -4,10 +4,24 @@
         show(step.x, step.x0)              # the noisy picture at time step.t, and the guess of the clean one behind it
     pictures = step.x                      # the last step ends clean, at t = -1
 
+How often each asks the network in n steps, the order of its error (2: twice the steps, a quarter of the error), and its noise:
+
+    ddpm             n       1  fresh noise; variance = "fixed_small", "fixed_large" or "learned"
+    ddim             n       1  none; eta = 1 is ddpm
+    euler            n       1  none; ddim seen as a step along the probability flow
+    euler_ancestral  n       1  fresh noise
+    heun             2n - 1  2  none; s_churn adds some and goes back
+    dpmpp_2m         n       2  none; remembers the last guess
+    dpmpp_2m_sde     n       1  fresh noise; eta = 0 is dpmpp_2m
+    dpmpp_2s         2n - 1  2  none; eta = 1 is the ancestral one
+    unipc            n       3  none; dpmpp_2m with each step corrected by the next guess
+
+Which to take: dpmpp_2m or unipc for 10 to 20 steps, ddim where several are to be mixed or inverted, ddpm for all T.
+
 Arguments that all samplers share:
 
     denoise   any function (x, t) -> guess of x_0, arrays in and out; t is a number
-    schedule  the Schedule that denoise was made for
+    schedule  the Schedule that denoise was made for, any that there is; also where alpha_T = 0
     x_T       (N,H,W,C) floats to start from, in the dtype that all steps keep: `initial_noise`
     steps     how many steps (None: all T), or the decreasing times t themselves, the first of which x_T is at
     seed      of the noise that is added on the way
@@ -16,7 +30,16 @@ Arguments that all samplers share:
 from tinydiff.diffusion.samplers.common import Step, initial_noise
 from tinydiff.diffusion.samplers.ddim import ddim
 from tinydiff.diffusion.samplers.ddpm import ddpm
+from tinydiff.diffusion.samplers.dpmpp_2m import dpmpp_2m
+from tinydiff.diffusion.samplers.dpmpp_2m_sde import dpmpp_2m_sde
+from tinydiff.diffusion.samplers.dpmpp_2s import dpmpp_2s
+from tinydiff.diffusion.samplers.euler import euler
+from tinydiff.diffusion.samplers.euler_ancestral import euler_ancestral
+from tinydiff.diffusion.samplers.heun import heun
+from tinydiff.diffusion.samplers.unipc import unipc
 
-__all__ = ["SAMPLERS", "Step", "ddim", "ddpm", "initial_noise"]
+__all__ = ["SAMPLERS", "Step", "ddim", "ddpm", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2s", "euler", "euler_ancestral", "heun", "initial_noise",
+           "unipc"]
 
-SAMPLERS = {"ddpm": ddpm, "ddim": ddim}
+SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "euler": euler, "euler_ancestral": euler_ancestral, "heun": heun, "dpmpp_2m": dpmpp_2m,
+            "dpmpp_2m_sde": dpmpp_2m_sde, "dpmpp_2s": dpmpp_2s, "unipc": unipc}

@@ -1,4 +1,8 @@
-"""What every sampler needs: the steps to take, and noise that depends on the seed, the step and the picture only."""
+"""What every sampler needs: the steps to take, and noise that depends on the seed, the step and the picture only.
+
+Some think in Karras' noise level, sigma/alpha: how much noise a picture x/alpha has, whose signal is whole. lambda is its negative logarithm.
+"""
+from math import inf, log, sqrt
 from typing import Iterator, NamedTuple
 
 import numpy as np
@@ -56,3 +60,35 @@ def initial_noise(schedule, shape, seed: int = 0, first: int = 0, dtype=np.float
 def transition_variance(move: Move) -> float:
     """sigma_{t|s}^2 = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2: the noise that the forward process adds between s and t."""
     return max(move.sigma_t**2 - (move.alpha_t / move.alpha_s) ** 2 * move.sigma_s**2, 0.0)  # rounding may take it below 0
+
+
+def ancestral_split(move: Move, eta: float) -> tuple[float, float]:
+    """(sigma_down, sigma_up), with sigma_down^2 + sigma_up^2 = sigma_s^2: the noise that is kept, and the noise that is drawn afresh.
+
+    sigma_up is eta times the standard deviation of DDPM's posterior, as k-diffusion's ancestral samplers have it, but never more than sigma_s.
+    """
+    sigma_up = min(eta * sqrt(transition_variance(move)) * move.sigma_s / move.sigma_t, move.sigma_s)
+    return sqrt(move.sigma_s**2 - sigma_up**2), sigma_up
+
+
+def check_eta(sampler: str, eta: float) -> None:
+    """Raises ValueError unless eta, the amount of fresh noise, is finite and not negative."""
+    if not 0 <= eta < inf:
+        raise ValueError(f"{sampler}: eta is {eta}, but must be a number from 0 (no fresh noise) upwards")
+
+
+def lambda_at(alpha: float, sigma: float) -> float:
+    """lambda = ln(alpha / sigma), half the log SNR: -inf where nothing is left of the picture, inf where it is clean."""
+    if sigma == 0:
+        return inf
+    return log(alpha / sigma) if alpha > 0 else -inf
+
+
+def time_at(schedule, level: float) -> float:
+    """The time t at which sigma_t / alpha_t = level > 0, the way back from `schedule.at`; T-1 for all levels beyond the schedule's last."""
+    # Between grid points alpha^2 and sigma^2 are linear in t, so this is too. It is negative where the noise is less than `level`.
+    excess = np.concatenate([[0.0], schedule.sigma**2]) - level**2 * np.concatenate([[1.0], schedule.alpha**2])  # (T+1,), from t = -1
+    before = np.flatnonzero(excess < 0)[-1]
+    if before == schedule.T:
+        return schedule.T - 1.0
+    return float(before - 1 + excess[before] / (excess[before] - excess[before + 1]))

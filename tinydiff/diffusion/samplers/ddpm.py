@@ -8,7 +8,14 @@ Kingma et al. 2021, arXiv 2107.00630, appendix A):
     variance = sigma_{t|s}^2 sigma_s^2 / sigma_t^2
     with alpha_{t|s} = alpha_t / alpha_s  and  sigma_{t|s}^2 = sigma_t^2 - alpha_{t|s}^2 sigma_s^2
 
-DDPM puts the network's guess in x_0's place. At the last step sigma_s = 0: the variance is 0 and the mean is the guess itself.
+DDPM puts the network's guess in x_0's place. But x_0 isn't known: it varies about the guess, and x_s does so more than the variance above says.
+Which variance to draw with (Ho et al., section 3.2):
+
+    fixed_small  sigma_{t|s}^2 sigma_s^2 / sigma_t^2, the above: right where all data are one picture. The papers' beta tilde.
+    fixed_large  sigma_{t|s}^2, the papers' beta: right where the data are N(0, I) and the schedule is variance preserving
+    learned      what the network says, pixel by pixel (Nichol and Dhariwal 2021, arXiv 2102.09672, equation 15)
+
+At the last step, to the clean picture, the mean is the guess itself, and no noise is added (Ho et al., algorithm 2, line 3).
 """
 from math import sqrt
 from typing import Iterator
@@ -17,16 +24,30 @@ import numpy as np
 
 from tinydiff.diffusion.samplers.common import Step, moves, noise, transition_variance
 
+VARIANCES = ("fixed_small", "fixed_large", "learned")
 
-def ddpm(denoise, schedule, x_T, steps=None, seed=0, *, first=0) -> Iterator[Step]:
-    """Ancestral sampling. Arguments: see `tinydiff.diffusion.samplers`. Best with all T steps; for fewer, `ddim` is better."""
+
+def ddpm(denoise, schedule, x_T, steps=None, seed=0, *, variance="fixed_small", first=0) -> Iterator[Step]:
+    """Ancestral sampling. Arguments: see `tinydiff.diffusion.samplers`. Best with all T steps; for fewer, `ddim` is better.
+
+    variance  "fixed_small", "fixed_large", or "learned": denoise.log_variance(x, t, s) then gives its logarithm, for the step from t to s, in
+              the shape of x. Raises ValueError for another name, and for "learned" with a denoiser that has no log_variance.
+    """
+    if variance not in VARIANCES:
+        raise ValueError(f"ddpm: unknown variance {variance!r}; choose one of {', '.join(VARIANCES)}")
+    if variance == "learned" and not hasattr(denoise, "log_variance"):
+        raise ValueError("ddpm: variance 'learned' needs a denoiser with log_variance(x, t, s), as one of a network that learnt its variance has; "
+                         "this one has none: use 'fixed_small' or 'fixed_large'")
     x = np.asarray(x_T)
     for move in moves(schedule, steps):
         number, t, s, alpha_t, sigma_t, alpha_s, sigma_s = move
         alpha_ts, sigma_ts_2 = alpha_t / alpha_s, transition_variance(move)
         x0 = denoise(x, t)
+        if variance == "learned" and sigma_s > 0:
+            deviation = np.exp(denoise.log_variance(x, t, s) / 2)  # (N,H,W,C)
+        else:
+            deviation = sqrt(sigma_ts_2 if variance == "fixed_large" else sigma_ts_2 * sigma_s**2 / sigma_t**2)
         x = (alpha_ts * sigma_s**2 / sigma_t**2) * x + (alpha_s * sigma_ts_2 / sigma_t**2) * x0
-        variance = sigma_ts_2 * sigma_s**2 / sigma_t**2
-        if variance > 0:
-            x = x + sqrt(variance) * noise(x.shape, x.dtype, seed, number, first)
+        if sigma_s > 0:
+            x = x + deviation * noise(x.shape, x.dtype, seed, number, first)
         yield Step(s, x, x0)

@@ -1,0 +1,39 @@
+"""DPM-Solver++(2S): a step in the middle, whose guess stands for the whole (Lu et al. 2022, arXiv 2211.01095, algorithm 1 with r = 1/2).
+
+The step of `dpmpp_2m`, x_s = (sigma_s / sigma_t) x_t - alpha_s (e^-h - 1) D, needs the value D of x_0 that is right on the average. Here it is found by
+going half of the way in lambda, to the time m, and asking there: second order, for two evaluations of the network a step and no memory.
+
+    x_m = (sigma_m / sigma_t) x_t - alpha_m (e^{-h/2} - 1) x_0(x_t, t),     lambda_m = lambda_t + h/2
+    D   = x_0(x_m, m)
+
+With eta > 0 the step goes to less noise than is due, sigma_down for sigma_s, and fresh noise sigma_up makes up for it, as in `euler_ancestral`
+(k-diffusion, `sample_dpmpp_2s_ancestral`, at eta = 1).
+
+There is no half way to lambda = inf, the clean end, nor from lambda = -inf, where alpha_t = 0: these steps have D = x_0, first order.
+"""
+from math import exp, expm1, isfinite
+from typing import Iterator
+
+import numpy as np
+
+from tinydiff.diffusion.samplers.common import Step, ancestral_split, check_eta, lambda_at, moves, noise, time_at
+
+
+def dpmpp_2s(denoise, schedule, x_T, steps=None, seed=0, *, eta=0.0, first=0) -> Iterator[Step]:
+    """Arguments: see `tinydiff.diffusion.samplers`; eta >= 0, the amount of fresh noise. Raises ValueError for another eta."""
+    check_eta("dpmpp_2s", eta)
+    x = np.asarray(x_T)
+    for move in moves(schedule, steps):
+        number, t, s, alpha_t, sigma_t, alpha_s, sigma_s = move
+        sigma_down, sigma_up = ancestral_split(move, eta)
+        lambda_t = lambda_at(alpha_t, sigma_t)
+        h = lambda_at(alpha_s, sigma_down) - lambda_t
+        x0 = D = denoise(x, t)
+        if isfinite(h):
+            m = time_at(schedule, exp(-lambda_t - h / 2))
+            alpha_m, sigma_m = schedule.at(m)
+            D = denoise(sigma_m / sigma_t * x - alpha_m * expm1(-h / 2) * x0, m)
+        x = sigma_down / sigma_t * x - alpha_s * expm1(-h) * D
+        if sigma_up > 0:
+            x = x + sigma_up * noise(x.shape, x.dtype, seed, number, first)
+        yield Step(s, x, x0)
