@@ -4,7 +4,7 @@ import pytest
 
 from tinydiff import ops
 from tinydiff.autograd import Tensor
-from tinydiff.diffusion import TARGETS, Schedule, clip_x0, denoiser, from_x0_eps, linear, q_sample
+from tinydiff.diffusion import TARGETS, Schedule, denoiser, from_x0_eps, linear, q_sample
 
 X0, EPS = np.random.default_rng(0).standard_normal((2, 3, 4, 4, 2))
 
@@ -56,11 +56,3 @@ def test_eps_where_nothing_is_left_of_the_picture():
     schedule = Schedule([0.9, 0.0], [0.5, 1.0])
     with pytest.raises(ValueError, match="use target 'v'"):
         denoiser(Oracle(EPS), schedule, "eps")(X0, 1.0)
-
-
-def test_clip_x0():
-    guess = np.array([[-3.0, -0.5, 0.25, 2.0]], np.float32)
-    clipped = clip_x0(lambda x, t: guess)(guess, 0.0)
-    assert clipped.dtype == np.float32
-    np.testing.assert_array_equal(clipped, [[-1, -0.5, 0.25, 1]])
-    np.testing.assert_array_equal(clip_x0(lambda x, t: guess, 0, 0.5)(guess, 0.0), [[0, 0, 0.25, 0.5]])

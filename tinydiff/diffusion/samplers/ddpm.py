@@ -12,7 +12,8 @@ DDPM puts the network's guess in x_0's place. But x_0 isn't known: it varies abo
 Which variance to draw with (Ho et al., section 3.2):
 
     fixed_small  sigma_{t|s}^2 sigma_s^2 / sigma_t^2, the above: right where all data are one picture. The papers' beta tilde.
-    fixed_large  sigma_{t|s}^2, the papers' beta: right where the data are N(0, I) and the schedule is variance preserving
+    fixed_large  sigma_{t|s}^2, the papers' beta: right where the data are N(0, I) and the schedule is variance preserving. Where sigma grows
+                 beyond 1, long steps so leave more noise than sigma_s, and want fixed_small.
     learned      what the network says, pixel by pixel (Nichol and Dhariwal 2021, arXiv 2102.09672, equation 15)
 
 At the last step, to the clean picture, the mean is the guess itself, and no noise is added (Ho et al., algorithm 2, line 3).
@@ -36,8 +37,8 @@ def ddpm(denoise, schedule, x_T, steps=None, seed=0, *, variance="fixed_small", 
     if variance not in VARIANCES:
         raise ValueError(f"ddpm: unknown variance {variance!r}; choose one of {', '.join(VARIANCES)}")
     if variance == "learned" and not hasattr(denoise, "log_variance"):
-        raise ValueError("ddpm: variance 'learned' needs a denoiser with log_variance(x, t, s), as one of a network that learnt its variance has; "
-                         "this one has none: use 'fixed_small' or 'fixed_large'")
+        raise ValueError("ddpm: variance 'learned' needs a denoiser with log_variance(x, t, s), as that of a network which learnt its variance "
+                         "has; this one has none: use 'fixed_small' or 'fixed_large'")
     x = np.asarray(x_T)
     for move in moves(schedule, steps):
         number, t, s, alpha_t, sigma_t, alpha_s, sigma_s = move

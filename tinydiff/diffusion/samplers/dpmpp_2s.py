@@ -1,7 +1,8 @@
 """DPM-Solver++(2S): a step in the middle, whose guess stands for the whole (Lu et al. 2022, arXiv 2211.01095, algorithm 1 with r = 1/2).
 
-The step of `dpmpp_2m`, x_s = (sigma_s / sigma_t) x_t - alpha_s (e^-h - 1) D, needs the value D of x_0 that is right on the average. Here it is found by
-going half of the way in lambda, to the time m, and asking there: second order, for two evaluations of the network a step and no memory.
+The step of `dpmpp_2m`, x_s = (sigma_s / sigma_t) x_t - alpha_s (e^-h - 1) D, needs the value D of x_0 that is right on the average. Here it is
+found by going half of the way in lambda, to the time m, and asking there: second order, for two evaluations of the network a step and no
+memory.
 
     x_m = (sigma_m / sigma_t) x_t - alpha_m (e^{-h/2} - 1) x_0(x_t, t),     lambda_m = lambda_t + h/2
     D   = x_0(x_m, m)

@@ -11,8 +11,8 @@ holds x_0 and eps still for a step:
 
     x_s = x_t + (alpha_s - alpha_t) x_0 + (sigma_s - sigma_t) eps
 
-Since x_t = alpha_t x_0 + sigma_t eps, that is alpha_s x_0 + sigma_s eps: DDIM's step. The same again comes out in Karras' coordinates x/alpha and
-sigma/alpha, where d(x/alpha) = eps d(sigma/alpha); here alpha may be 0.
+Since x_t = alpha_t x_0 + sigma_t eps, that is alpha_s x_0 + sigma_s eps: DDIM's step. The same again comes out in Karras' coordinates x/alpha
+and sigma/alpha, where d(x/alpha) = eps d(sigma/alpha); here alpha may be 0.
 """
 from typing import Iterator
 

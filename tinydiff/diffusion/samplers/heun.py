@@ -1,18 +1,18 @@
 """Heun: the slope at both ends of a step, averaged; before it, if asked, a little noise (Karras et al. 2022, arXiv 2206.00364, algorithm 2).
 
-An Euler step (see `euler`) takes the slope x_0 d alpha + eps d sigma where it starts. Asking again where it ends, and averaging, makes the error of a
-step third order, for two evaluations of the network:
+An Euler step (see `euler`) takes the slope x_0 d alpha + eps d sigma where it starts. Asking again where it ends, and averaging, makes the method
+second order, for two evaluations of the network a step:
 
     x'  = x_t + (alpha_s - alpha_t) x_0 + (sigma_s - sigma_t) eps
     x_s = x_t + (alpha_s - alpha_t) (x_0 + x_0') / 2 + (sigma_s - sigma_t) (eps + eps') / 2,     x_0', eps' from x' at s
 
-The last step, to sigma = 0, stays Euler's: a clean picture has no eps. Only x_t, alpha and sigma count on the way from t to s, so alpha and sigma may
-run along a straight line between their ends: where alpha = 1 this is Karras' algorithm, on straight lines Heun's method in t, and alpha may be 0.
-(Averaging slopes in the coordinates x/alpha and sigma/alpha instead, as for a variance-preserving network in k-diffusion, is second
-order too, but goes wrong where alpha is nearly 0 and a single step takes sigma/alpha from thousands to ten.)
+The last step, to sigma = 0, stays Euler's: a clean picture has no eps. Where the flow ends depends on alpha and sigma at s alone, not on how they
+got there, so within a step both may change evenly. Where alpha = 1 this is Karras' algorithm, on straight lines Heun's method in t, and
+alpha may be 0. (Averaging slopes in the coordinates x/alpha and sigma/alpha instead, as k-diffusion does for a variance-preserving network, is
+second order too, but goes wrong where alpha is nearly 0 and a single step takes sigma/alpha from thousands to ten.)
 
-Churn: before a step, go forward in the diffusion, to a time t^ with (1 + gamma) times the noise level sigma/alpha, by adding fresh noise. What errors
-earlier steps made drowns in it:
+Churn: before a step, go forward in the diffusion, to a time t^ with (1 + gamma) times the noise level sigma/alpha, by adding fresh noise. What
+errors earlier steps made drowns in it:
 
     gamma = min(s_churn / number of steps, sqrt(2) - 1)  if s_tmin <= sigma_t/alpha_t <= s_tmax, else 0
     x_t^  = alpha_{t^|t} x_t + sigma_{t^|t} s_noise z,     z from N(0, I)

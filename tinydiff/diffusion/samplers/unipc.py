@@ -1,15 +1,15 @@
 """UniPC of order 2: a predictor, and a corrector that costs no evaluation (Zhao et al. 2023, arXiv 2302.04867, UniP-2 and UniC-2 for data
 prediction, B(h) = e^h - 1).
 
-As in `dpmpp_2m`, a step h long in lambda = ln(alpha / sigma) is solved exactly but for how the guess x_0 changes on the way. Count that way by u, from 0 at t to 1
-at s; the last guess, then, was made at u = -r, r = h_last / h. The integral of proposition 4.1 of DPM-Solver++ becomes
+As in `dpmpp_2m`, a step h long in lambda = ln(alpha / sigma) is solved exactly but for how the guess x_0 changes on the way. Count that way by u,
+from 0 at t to 1 at s; the last guess, then, was made at u = -r, r = h_last / h. The integral of proposition 4.1 of DPM-Solver++ becomes
 
     x_s = (sigma_s / sigma_t) x_t + alpha_s * integral from 0 to 1 of h e^{-h (1-u)} x_0(u) du
 
-UniP  predicts x_s from the guesses at u = 0 and u = -r, with 1/2 for the mean u:    x_0(u) = x_0 + u (x_0 - x_0_last) / r
-      This is DPM-Solver++(2M).
-UniC  The next step asks the network at this x_s anyway. Its guess x_0' is the one at u = 1, and so the parabola a u + b u^2 + x_0 through three guesses
-      is known, and x_s is computed again, with one order more:
+UniP  predicts x_s from the straight line through the guesses at u = -r and u = 0, x_0 + u (x_0 - x_0_last) / r, with 1/2 for the mean u. This is
+      DPM-Solver++(2M).
+UniC  The next step asks the network at this x_s anyway. Its guess x_0' is the one at u = 1, so now a parabola through three guesses is known,
+      x_0 + a u + b u^2, and x_s is computed again, with one order more:
 
     x_s = (sigma_s / sigma_t) x_t + alpha_s (J_0 x_0 + J_1 a + J_2 b)
     J_k = integral from 0 to 1 of h e^{-h (1-u)} u^k du,  so  J_0 = 1 - e^-h,  J_k = 1 - (k / h) J_{k-1}  (by parts)
@@ -29,7 +29,7 @@ from tinydiff.diffusion.samplers.common import Step, lambda_at, moves
 def unipc(denoise, schedule, x_T, steps=None, seed=0, *, first=0) -> Iterator[Step]:
     """Arguments: see `tinydiff.diffusion.samplers`. Deterministic: seed and first change nothing. Step.x is what UniP predicts."""
     x = np.asarray(x_T)
-    x0_last = slope_last = r = h = None
+    x0_last = slope_last = held = r = h = None  # held: x at t if the guess had not changed on the way there
     for _, t, s, alpha_t, sigma_t, alpha_s, sigma_s in moves(schedule, steps):
         x0 = denoise(x, t)
         h_last, h = h, lambda_at(alpha_s, sigma_s) - lambda_at(alpha_t, sigma_t)
