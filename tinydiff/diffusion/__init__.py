@@ -8,7 +8,7 @@ Read in this order:
     targets.py     what the network is asked for (eps, x0, v or flow), and how to get x_0 and eps from it
     losses.py      how wrong the network was: the number that training makes small
     denoiser.py    a trained network as a plain function `denoise(x, t) -> guess of x_0`
-    thresholding.py  a denoiser whose guesses stay where pictures can be
+    thresholding.py   a denoiser whose guesses stay where pictures can be
     samplers/      from pure noise to a picture, step by step
 
 Apart from losses.py and denoiser.py, everything here is NumPy arrays in and out; a sampler never sees a network, only `denoise`.
