@@ -111,6 +111,12 @@ def test_churn(s_churn, s_noise, sigma_hat, added):
     assert denoise.asked[1:] == [2, 2]                            # sigma = 2 is below s_tmin: no churn
 
 
+def test_no_churn_above_s_tmax():
+    denoise = saying(0.0, 0.0, 0.0)
+    near(next(heun(denoise, TWOS, START, [3.0, 2.0], s_churn=80, s_tmax=3.9)).x, 8 * 2 / 4)
+    assert denoise.asked == [3, 2]
+
+
 def test_churn_goes_no_higher_than_the_schedule():
     denoise = saying(0.0, 0.0, 0.0)
     x = next(heun(denoise, TWOS, START, [5.0, 3.0], s_churn=80, seed=1)).x
@@ -191,3 +197,15 @@ def test_unipc():
     near(two, 5 / 2 + 1 / 2 * (3 + 1 / 2 * (3 - 1)))
     corrected = 5 / 2 + 3 / 2 + 1 / 2 * (0.0826736 * (3 - 1) + 0.4746314 * (4 - 3))
     np.testing.assert_allclose(three, corrected / 2 + 1 / 2 * (4 + 1 / 2 * (4 - 3)), rtol=0, atol=1e-7)   # the digits above
+
+
+def test_unipc_with_steps_of_two_lengths():
+    """From sigma 16 by 8 and 2 to 1: r = 1/2, then 2. UniC integrates the parabola through the guesses 1, 3, 4 at u = -1/2, 0, 1: a fine sum here.
+
+    The first step as above: 5 at sigma 8. UniP-2 at the last: D = 4 + 1/2 (4 - 3) / 2.
+    """
+    *_, three = take(unipc(saying(1.0, 3.0, 4.0, 9.0), TWOS, START, [5.0, 4.0, 2.0, 1.0]), 3)
+    u, h = (np.arange(10**5) + 0.5) / 10**5, log(4)
+    parabola = np.polyval(np.polyfit([-0.5, 0, 1], [1, 3, 4], 2), u)
+    corrected = 5 / 4 + np.mean(h * np.exp(-h * (1 - u)) * parabola)
+    np.testing.assert_allclose(three, corrected / 2 + 1 / 2 * (4 + 1 / 4), rtol=0, atol=1e-9)  # the sum: 1e-10 times a second derivative

@@ -6,6 +6,7 @@
 
 How often each asks the network in n steps, the order of its error (2: twice the steps, a quarter of the error), and its noise:
 
+                     asks    order
     ddpm             n       1  fresh noise; variance = "fixed_small", "fixed_large" or "learned"
     ddim             n       1  none; eta = 1 is ddpm
     euler            n       1  none; ddim seen as a step along the probability flow
@@ -16,12 +17,12 @@ How often each asks the network in n steps, the order of its error (2: twice the
     dpmpp_2s         2n - 1  2  none; eta = 1 is the ancestral one
     unipc            n       3  none; dpmpp_2m with each step corrected by the next guess
 
-Which to take: dpmpp_2m or unipc for 10 to 20 steps, ddim where several are to be mixed or inverted, ddpm for all T.
+Each has a file of its own, in which the derivation stands above the code. `benchmarks/samplers.py` compares their pictures.
 
 Arguments that all samplers share:
 
     denoise   any function (x, t) -> guess of x_0, arrays in and out; t is a number
-    schedule  the Schedule that denoise was made for, any that there is; also where alpha_T = 0
+    schedule  the Schedule that denoise was made for; any, also one that ends at alpha = 0
     x_T       (N,H,W,C) floats to start from, in the dtype that all steps keep: `initial_noise`
     steps     how many steps (None: all T), or the decreasing times t themselves, the first of which x_T is at
     seed      of the noise that is added on the way

@@ -15,10 +15,10 @@ UniC  The next step asks the network at this x_s anyway. Its guess x_0' is the o
     J_k = integral from 0 to 1 of h e^{-h (1-u)} u^k du,  so  J_0 = 1 - e^-h,  J_k = 1 - (k / h) J_{k-1}  (by parts)
     b   = (slope - slope_last) / (1 + r),  a = slope - b,  with slope = x_0' - x_0  and  slope_last = (x_0 - x_0_last) / r
 
-After the first step there is no last guess: UniP-1 is DDIM, UniC-1 gives the change slope its mean, 1/2. The last step, to lambda = inf, is
-DDIM, as nothing comes after it; so is one from alpha_t = 0.
+In the first step there is no last guess: UniP-1 is DDIM, and UniC-1 weighs slope with J_0 / 2. That goes for a start at alpha_t = 0, too, where h
+is infinite: half of the change is right to first order in alpha_s. The last step, to lambda = inf, is DDIM, and nothing comes after it.
 """
-from math import expm1, isfinite
+from math import expm1
 from typing import Iterator
 
 import numpy as np
@@ -35,8 +35,7 @@ def unipc(denoise, schedule, x_T, steps=None, seed=0, *, first=0) -> Iterator[St
         h_last, h = h, lambda_at(alpha_s, sigma_s) - lambda_at(alpha_t, sigma_t)
         if x0_last is not None:
             slope = x0 - x0_last
-            if isfinite(h_last):
-                x = held + alpha_t * _correction(h_last, slope, slope_last, r)
+            x = held + alpha_t * _correction(h_last, slope, slope_last, r)
         x = held = sigma_s / sigma_t * x - alpha_s * expm1(-h) * x0
         if x0_last is not None and sigma_s > 0:
             r = h_last / h
