@@ -5,8 +5,8 @@ in KERNELS, and tests compare them. All kernels take float32 or float64 and keep
 work is split by shape, never by thread, and partial sums are added in a fixed order. They expect shapes that fit: `ops` checks them first.
 
 Read in this order: `vector.py` (how Python arithmetic becomes vector instructions), `tile.py` (the small matrix product under everything),
-`direct.py` and `winograd.py` (convolutions on the tile; `convolution.py` chooses), `group_norm.py`, `attention.py`, `optimizer.py`. `jit.py` is
-how they are compiled and kept, `buffers.py` where their memory comes from.
+`direct.py` and `winograd.py` (convolutions on the tile; `convolution.py` chooses), `group_norm.py`, `attention.py`, `softmax.py`, `loss.py`,
+`optimizer.py`. `jit.py` is how they are compiled and kept, `buffers.py` where their memory comes from.
 """
 from .attention import attention, attention_backward, self_attention, self_attention_backward
 from .convolution import conv2d, conv2d_dw, conv2d_dx, pixel_sum, upsample_conv2d, upsample_conv2d_dw, upsample_conv2d_dx
