@@ -30,7 +30,7 @@ def test_kernels(tmp_path):
     assert {row["kernel"] for row in figures["rows"] if "kernel" in row} >= {"conv2d", "group_norm", "attention", "adamw_step"}
     for row in figures["rows"]:
         assert row["ms"]["tinydiff"] > 0 and row.get("error", 0) <= 2e-5
-    assert "forward + backward" in said and 0 < figures["peaks"]["gb_per_s"] < figures["peaks"]["gflops"]
+    assert "forward + backward" in said and figures["peaks"]["gb_per_s"] > 0 and figures["peaks"]["gflops"] > 0
     with Image.open(tmp_path / "roofline.png") as picture:
         assert len(picture.convert("RGB").getcolors(2 ** 24)) > 50              # something is drawn
 
