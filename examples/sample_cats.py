@@ -23,7 +23,7 @@ from tinydiff.diffusion import (SAMPLERS, SCHEDULES, clip_x0, ddim_invert, denoi
                                 repaint, slerp, timesteps)
 from tinydiff.report import LiveLine, denoising_frame, gif, grid
 from tinydiff.training import load_checkpoint
-from train_cats import GIF_CATS, GIF_FRAMES, Parser, spread, use_threads
+from train_cats import GIF_CATS, GIF_FRAMES, Parser, add_mpi, join, spread, use_threads
 
 CHUNK, SHEET = 16, 64                 # pictures in memory at once, and on sheet.png
 IMAGE_FROM, VARIATIONS_FROM = 0.7, 0.5     # of T
@@ -114,12 +114,17 @@ def interpolate(network, pictures, frames):
     return start
 
 
-def draw(start, count, out, film):
-    """Draws and writes `count` pictures. Returns the first of them, (at most 64,H,W,3) uint8, and, for a film, what happened on the way."""
+def draw(start, count, out, film, ranks):
+    """Draws `count` pictures, a chunk on each rank at a time; rank 0 writes them.
+
+    Returns, on rank 0, the first of them, a list of (H,W,3) uint8, and, for a film, what happened on the way to the very first.
+    """
     line, shown, moments, every = LiveLine(), [], [], 1
-    for first in range(0, count, CHUNK):
-        n = min(CHUNK, count - first)
-        x, steps = start(first, n)
+    for done in range(0, count, CHUNK * ranks.size):
+        now = range(done, min(done + CHUNK * ranks.size, count))
+        own = now[ranks.part(len(now))]
+        first, n = own.start, len(own)
+        x, steps = start(first, n) if own else ([], [])
         for number, step in enumerate(steps):
             line.show([f"drawing {first + 1} to {first + n} of {count}", f"step {number + 1}", f"at t = {step.t:.0f}"])
             if film and first == 0 and number % every == 0:
@@ -127,15 +132,15 @@ def draw(start, count, out, film):
                 if len(moments) == 4 * GIF_FRAMES:              # a film of any number of steps fits in memory
                     moments, every = moments[::2], 2 * every
             x = step.x
-        pictures = to_uint8(x)
-        for i, picture in enumerate(pictures, start=first):
+        pictures = list(to_uint8(x)) if own else []
+        if film and first == 0:
+            moments.append((np.stack(pictures[:GIF_CATS]),) * 2 + (-1,))
+        pictures = ranks.gather(pictures)
+        for i, picture in enumerate(pictures, start=done):
             Image.fromarray(picture).save(out / f"{i:06d}.png")
-        if first < SHEET:
-            shown.append(pictures)
+        shown += pictures[:max(0, SHEET - done)]
     line.clear()
-    if film:
-        moments.append((to_uint8(x[:GIF_CATS]), to_uint8(x[:GIF_CATS]), -1))
-    return np.concatenate(shown), moments
+    return shown, moments
 
 
 def or_else(value, default):
@@ -182,12 +187,13 @@ def parser():
     p.add_argument("--frames", type=int, metavar="N", help="pictures from the one to the other, both included (8)")
     p.add_argument("--gif", action="store_true", help=f"also an animation: {GIF_CATS} pictures come out of the noise; the frames of --interpolate")
     p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores")
+    add_mpi(p)
     return p
 
 
-def prepare(args):
+def prepare(args, ranks):
     """What the flags ask for: the start, the number of pictures, those it starts from. Raises ValueError or OSError where that can't be."""
-    use_threads(args.threads)
+    use_threads(args.threads if args.threads is not None else ranks.threads)
     way = next((way for way in FLAGS if way != "new" and getattr(args, way)), "new")
     for flag in sorted({flag for flags in FLAGS.values() for flag in flags}):
         value = getattr(args, flag)
@@ -221,13 +227,18 @@ def main():
     args = flags.parse_args()
     args.out = or_else(args.out, (args.run.parent if args.run.suffix == ".npz" else args.run) / "drawn")
     try:
-        start, count, given = prepare(args)
-        args.out.mkdir(parents=True, exist_ok=True)
-        pictures, moments = draw(start, count, args.out, film=args.gif and not args.interpolate)
-    except (OSError, ValueError) as error:
+        ranks = join(args.mpi)
+        with ranks.together():
+            start, count, given = prepare(args, ranks)
+        with ranks.together():
+            args.out.mkdir(parents=True, exist_ok=True)
+            pictures, moments = draw(start, count, args.out, args.gif and not args.interpolate, ranks)
+    except (ImportError, OSError, ValueError) as error:
         flags.error(str(error))
     except KeyboardInterrupt:
         sys.exit(f"\nStopped. What was drawn so far is in {args.out}")
+    if ranks.rank > 0:
+        return
     shown = [given[0], *pictures, given[1]] if args.interpolate else [*given, *pictures]
     grid(np.stack(shown[:SHEET])).save(args.out / "sheet.png")
     if args.interpolate and args.gif:

@@ -19,7 +19,7 @@ from tinydiff.data import drawn_cats, load_images, to_model, to_uint8
 from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, TIME_SAMPLINGS, WEIGHTS, clip_x0, initial_noise, q_sample
 from tinydiff.nn import UNet, UNetConfig
 from tinydiff.report import LiveLine, Progress, denoising_frame, gif, grid, loss_png, loss_text, read_log, strip, write_page, writes_unicode
-from tinydiff.training import TrainConfig, Trainer, TrainingDiverged
+from tinydiff.training import Ranks, TrainConfig, Trainer, TrainingDiverged
 from tinydiff.training.streams import INIT, NOISE
 
 PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are simpler: a quarter of the weights is enough
@@ -92,8 +92,10 @@ def stage_train(trainer, out):
     def draw_sheet():
         path = out / "samples" / f"epoch_{trainer.epoch:03d}.png"
         if trainer.global_step % trainer.steps_per_epoch == 0 and (trainer.epoch % SHEET_EVERY == 0 or trainer.epoch == config.epochs):
-            sheet(trainer, SHEET).save(path)
-            report(out)
+            new_cats = sheet(trainer, SHEET)
+            if trainer.ranks.rank == 0:
+                new_cats.save(path)
+                report(out)
 
     def after_epoch(_, row):
         progress.epoch(row)
@@ -111,6 +113,10 @@ def stage_generate(trainer, out):
     config, schedule, size = trainer.config, trainer.schedule, trainer.train_images.shape[1:]
     cats = (whole_rows(trainer, NEW_CATS), *size)
     say_stage(4, "Generate", f"{cats} noise -> {config.steps} {config.sampler} steps -> {cats}")
+    new_cats = sheet(trainer, NEW_CATS)
+    if trainer.ranks.rank > 0:
+        return
+    new_cats.save(out / "samples.png")
     t, x, moments = schedule.T - 1, initial_noise(schedule, (GIF_CATS, *size), config.seed), []
     for step in sampler_steps(trainer, x, "filming"):
         moments.append((t, to_uint8(x), to_uint8(step.x0)))                                 # x_t, and the guess made from it
@@ -123,13 +129,15 @@ def stage_generate(trainer, out):
     strip(rows, captions, ["x_t: the picture on its way from noise", "x_0: the network's guess, made from it"]).save(out / "reverse.png")
     chosen = spread(len(moments), GIF_FRAMES)
     gif((denoising_frame(moments[i][1], moments[i][2], moments[i][0], i / (len(moments) - 1)) for i in chosen), out / "reverse.gif")
-    sheet(trainer, NEW_CATS).save(out / "samples.png")
     report(out)
 
 
 def sheet(trainer, n):
-    """A sheet of n new pictures; from a network that knows classes, with a column for each."""
-    names, pictures = trainer.label_names, draw(trainer, whole_rows(trainer, n))
+    """A sheet of n new pictures; from a network that knows classes, with a column for each. Of several ranks, rank 0 gets it."""
+    names, chunks = trainer.label_names, draw(trainer, whole_rows(trainer, n))
+    if trainer.ranks.rank > 0:
+        return None
+    pictures = np.concatenate(chunks)
     return strip(pictures.reshape(-1, len(names), *pictures.shape[1:]), names) if names else grid(pictures)
 
 
@@ -140,14 +148,17 @@ def whole_rows(trainer, n):
 
 
 def draw(trainer, n):
-    """The first n pictures of this seed, (n,H,W,3) uint8, a chunk at a time. The same noise each time, so sheets can be compared."""
-    chunks = []
-    for first in range(0, n, CHUNK):
-        x = initial_noise(trainer.schedule, (min(CHUNK, n - first), *trainer.train_images.shape[1:]), trainer.config.seed, first)
+    """The first n pictures of this seed, in chunks (N,H,W,3) uint8. The same noise each time, so sheets can be compared.
+
+    Each rank draws its part, and rank 0 gets all.
+    """
+    size, own, chunks = trainer.train_images.shape[1:], range(n)[trainer.ranks.part(n)], []
+    for first in own[::CHUNK]:
+        x = initial_noise(trainer.schedule, (min(CHUNK, own.stop - first), *size), trainer.config.seed, first)
         for step in sampler_steps(trainer, x, f"drawing {first + 1} to {first + len(x)} of {n}", first):
             x = step.x
         chunks.append(to_uint8(x))
-    return np.concatenate(chunks)
+    return trainer.ranks.gather(chunks)
 
 
 def sampler_steps(trainer, x_T, doing, first=0):
@@ -226,12 +237,29 @@ def parser():
     p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores")
     flag("--out", Path("runs/cats"), "FOLDER", "where everything is written", Path)
     p.add_argument("--resume", action="store_true", help="go on with the run in --out; give the other flags as they were")
+    add_mpi(p)
     return p
 
 
-def prepare(args):
+def add_mpi(p):
+    p.add_argument("--mpi", nargs="?", const="free", choices=["free", "ordered"],
+                   help="share the work with the other processes that mpiexec has started; ordered: sums of gradients have the same bits each time")
+
+
+def join(mpi):
+    """The ranks that share the work, as --mpi asks for; only rank 0 prints. Raises ImportError, with what to do, where there is no MPI."""
+    if mpi is None:
+        return Ranks()
+    from tinydiff.mpi import start
+    ranks = start(ordered=mpi == "ordered")
+    if ranks.rank > 0:
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
+    return ranks
+
+
+def prepare(args, ranks):
     """The pictures and the trainer that the flags ask for. Raises ValueError or OSError, with what to do, where that can't be."""
-    use_threads(args.threads)
+    use_threads(args.threads if args.threads is not None else ranks.threads)
     config = TrainConfig(epochs=args.epochs, batch=args.batch, micro_batch=args.micro_batch, recompute=args.recompute, lr=args.lr,
                          schedule=args.schedule, target=args.target, weight=args.weight,
                          time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=args.sampler, steps=args.steps,
@@ -249,14 +277,14 @@ def prepare(args):
     if args.classes:
         unet = replace(unet, num_classes=len(image_set.label_names))
     if args.resume:
-        trainer = Trainer.resume(image_set, args.out)
+        trainer = Trainer.resume(image_set, args.out, ranks)
         asked = asdict(config) | asdict(unet)
         other = [f"{name} was {was}, not {asked[name]}" for name, was in (asdict(trainer.config) | asdict(trainer.model.config)).items()
                  if was != asked[name]]
         if other:
             raise ValueError(f"--resume goes on with the run in {args.out} as it was started, but {'; '.join(other)}")
     else:
-        trainer = Trainer(UNet(unet, rng=np.random.default_rng([args.seed, INIT])), image_set, config, args.out)
+        trainer = Trainer(UNet(unet, rng=np.random.default_rng([args.seed, INIT])), image_set, config, args.out, ranks)
     (args.out / "samples").mkdir(parents=True, exist_ok=True)
     return image_set, trainer
 
@@ -279,25 +307,31 @@ def main():
     args = flags.parse_args()
     out = args.out
     try:
-        image_set, trainer = prepare(args)
-    except (OSError, ValueError) as error:
+        ranks = join(args.mpi)
+        with ranks.together():
+            image_set, trainer = prepare(args, ranks)
+    except (ImportError, OSError, ValueError) as error:
         flags.error(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     try:
-        stage_input(image_set, out)
-        stage_noise(trainer, out)
+        if ranks.rank == 0:
+            stage_input(image_set, out)
+            stage_noise(trainer, out)
         stage_train(trainer, out)
         stage_generate(trainer, out)
     except TrainingDiverged as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:
-        if not trainer.global_step:
+        if ranks.rank > 0:
+            pass                                                                            # rank 0 says it all
+        elif not trainer.global_step:
             print("\nStopped before the first step: there is nothing to save yet.")
         else:
             report(out)
+            launch = f"mpiexec -n {ranks.size} " if args.mpi else ""
             again = shlex.join(sys.argv if args.resume else [*sys.argv, "--resume"])
-            print(f"\nStopped at step {trainer.global_step} of {trainer.total_steps}. All is saved; go on with\n  python {again}")
+            print(f"\nStopped at step {trainer.global_step} of {trainer.total_steps}. All is saved; go on with\n  {launch}python {again}")
         sys.exit(130)
     print("\nEverything is here:")
     for name, what in FILES.items():

@@ -23,6 +23,7 @@ micrograd (Karpathy, 2020); the list of primitives follows HIPS Autograd (Maclau
 import functools
 import inspect
 import itertools
+from collections import defaultdict
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -117,6 +118,15 @@ def newest_first(root):
     return sorted(found, key=lambda node: node.number, reverse=True)
 
 
+def last_uses(nodes):
+    """{Node: the leaves to whose gradient it adds the last term}, for nodes in the order of the walk."""
+    last = {parent: node for node in nodes for parent in node.parents if isinstance(parent, Tensor)}    # a later Node replaces an earlier
+    uses = defaultdict(list)
+    for used, node in last.items():
+        uses[node].append(used)
+    return uses
+
+
 class Tensor:
     """A float32 or float64 array that remembers how it was made.
 
@@ -162,11 +172,14 @@ class Tensor:
     ndim = property(lambda self: self._array.ndim)
     size = property(lambda self: self._array.size)
 
-    def backward(self, grad=None):
+    def backward(self, grad=None, on_leaf=None):
         """Add the gradient of sum(self * grad) to the .grad of every leaf that self depends on, and free the graph.
 
         grad: array of self's shape; may be left out where self is one number. GraphError where self has no graph, where the graph was
         freed by an earlier backward, or where an array in it was changed since; then no .grad has changed.
+
+        on_leaf(leaf, gradient), where given, is called for each leaf as soon as the walk has passed the last Node that uses it: what will be
+        added to its .grad is complete, to be read but not written, while other leaves still wait for theirs. All .grad change at the end.
         """
         if not self.requires_grad:
             raise GraphError("backward: this Tensor depends on no Tensor with requires_grad=True (or was made under no_grad)")
@@ -181,11 +194,15 @@ class Tensor:
             node.check()
         grads = {self.node or self: grad}
         del grad
+        complete = last_uses(nodes) if on_leaf else {}
         for node in nodes:
             if node in grads:
                 node.propagate(grads.pop(node), grads)
             else:
                 node.free()             # its result was used, but no gradient came back
+            for used in complete.get(node, ()):
+                if used in grads:
+                    on_leaf(used, grads[used])
         _deliver(grads)
 
     __add__ = __radd__ = lambda a, b: PRIMITIVES["add"](a, b)

@@ -12,7 +12,7 @@ from PIL import Image
 from tinydiff.data import drawn_cats
 from tinydiff.diffusion import Step
 from tinydiff.nn import UNet, UNetConfig
-from tinydiff.training import TrainConfig, Trainer, save_checkpoint
+from tinydiff.training import Ranks, TrainConfig, Trainer, save_checkpoint
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZE = 16
@@ -127,7 +127,7 @@ def test_a_long_film_is_thinned(tmp_path, monkeypatch):
     sample_cats = importlib.import_module("sample_cats")
     x = np.zeros((2, 4, 4, 3))
     steps = (Step(998.0 - i, x, x) for i in range(1000))
-    _, moments = sample_cats.draw(lambda first, n: (x, steps), 2, tmp_path, film=True)
+    _, moments = sample_cats.draw(lambda first, n: (x, steps), 2, tmp_path, True, Ranks())
     assert sample_cats.GIF_FRAMES <= len(moments) <= 4 * sample_cats.GIF_FRAMES
     assert len(set(np.diff([t for _, _, t in moments[:-1]]))) == 1 and moments[-1][2] == -1      # evenly, and the end
 

@@ -43,31 +43,33 @@ def steps_per_epoch(n: int, batch: int) -> int:
     return -(-n // batch)
 
 
-def training_batch(images: np.ndarray, labels: np.ndarray | None, config, step: int, dtype, no_label: int | None = None) -> Batch:
-    """The batch of step `step` (from 0) out of images (N,H,W,C) uint8, mirrored and with times and noise, in dtype.
+def training_batch(images: np.ndarray, labels: np.ndarray | None, config, step: int, dtype, no_label: int | None = None,
+                   part: slice = slice(None)) -> Batch:
+    """The batch of step `step` (from 0), or a part of it, out of images (N,H,W,C) uint8, mirrored and with times and noise, in dtype.
 
     labels (N,) or None. no_label, where given, takes the place of a part label_dropout of them, so that one network learns both halves of
     classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598, algorithm 1).
     """
     seed = config.seed
     chosen = batch_indices(len(images), config.batch, seed, step)
-    x0 = to_model(images[chosen]).astype(dtype, copy=False)
+    rows = range(len(chosen))[part]  # of the whole batch: what every draw is keyed by
+    x0 = to_model(images[chosen[part]]).astype(dtype, copy=False)
     eps = np.empty_like(x0)
-    for i in range(len(x0)):
+    for n, i in enumerate(rows):
         if config.flip and np.random.default_rng([seed, FLIP, step, i]).random() < 0.5:
-            x0[i] = x0[i, :, ::-1].copy()
-        eps[i] = _noise(np.random.default_rng([seed, NOISE, step, i]), x0.shape[1:], config)
+            x0[n] = x0[n, :, ::-1].copy()
+        eps[n] = _noise(np.random.default_rng([seed, NOISE, step, i]), x0.shape[1:], config)
     schedule = SCHEDULES[config.schedule](config.T)
-    t = training_times(schedule, len(x0), config.time_sampling, np.random.default_rng([seed, TIME, step]))
-    y = None if labels is None else labels[chosen]
+    t = training_times(schedule, len(chosen), config.time_sampling, np.random.default_rng([seed, TIME, step]))[part]
+    y = None if labels is None else labels[chosen[part]]
     if no_label is not None:
-        dropped = [np.random.default_rng([seed, LABEL_DROPOUT, step, i]).random() < config.label_dropout for i in range(len(y))]
-        y = np.where(dropped, no_label, y)
+        dropped = [np.random.default_rng([seed, LABEL_DROPOUT, step, i]).random() < config.label_dropout for i in rows]
+        y = np.where(np.array(dropped, bool), no_label, y)
     return Batch(x0, t, eps, y)
 
 
-def held_out_batches(images: np.ndarray, labels: np.ndarray | None, config, dtype):
-    """All held-out pictures in batches, each picture always with the same time and noise, so that epochs compare; all with their labels.
+def held_out_batches(images: np.ndarray, labels: np.ndarray | None, config, dtype, part: slice = slice(None)):
+    """All held-out pictures, or a part of them, in batches, each picture always with the same time and noise, so that epochs compare; all with their labels.
 
     Times and noise have the distribution of the training's; the times are spread evenly over it.
     """
@@ -77,8 +79,9 @@ def held_out_batches(images: np.ndarray, labels: np.ndarray | None, config, dtyp
         times = lognormal_times(SCHEDULES[config.schedule](config.T), z)
     else:
         times = stratified_times(n, config.T, 0.5 / n)
-    for start in range(0, n, config.batch):
-        rows = slice(start, start + config.batch)
+    own = range(n)[part]
+    for start in own[::config.batch]:
+        rows = slice(start, min(start + config.batch, own.stop))
         x0 = to_model(images[rows]).astype(dtype, copy=False)
         eps = [_noise(np.random.default_rng([config.seed, HELD_OUT, start + i]), x0.shape[1:], config) for i in range(len(x0))]
         yield Batch(x0, times[rows], np.array(eps, dtype), None if labels is None else labels[rows])

@@ -1,4 +1,5 @@
 """The training loop: a picture, noise, the network's guess, a step towards a better one; and all that a long run needs around it."""
+import functools
 import itertools
 import json
 import math
@@ -16,6 +17,7 @@ from tinydiff.training.config import TrainConfig
 from tinydiff.training.interrupt import hold_interrupt
 from tinydiff.training.log import append_row, read_log, write_log
 from tinydiff.training.optim import EMA, AdamW, grad_norm, warmup_cosine
+from tinydiff.training.ranks import Ranks
 from tinydiff.training.streams import DROPOUT, SELF_CONDITION
 
 
@@ -26,6 +28,8 @@ class TrainingDiverged(RuntimeError):
 class Trainer:
     """Trains `model`, a UNet, on the pictures of `image_set`, an ImageSet, as `config` says. Files go to the folder `out_dir`.
 
+    ranks: the processes that share the work, where there are several (`tinydiff.mpi.start()`); all of them make the same Trainer.
+
     .model .ema .optimizer      the network, its running average (draw pictures with `.ema.model`), AdamW
     .train_images .held_out_images   (N,H,W,C) uint8
     .global_step .total_steps .steps_per_epoch   steps taken, in the whole run, in an epoch (the last batch of an epoch may be shorter)
@@ -35,10 +39,10 @@ class Trainer:
 
     A network made with num_classes is trained on the pictures' labels, one made with self_condition on its own first guess for half of the
     batches; one with twice as many channels out as in learns the variance of a sampler's steps too, by the hybrid loss (diffusion/losses.py).
-    Raises ValueError where model and pictures don't fit.
+    Raises ValueError where model and pictures don't fit, or where ranks differ in them, in settings or in code.
     """
 
-    def __init__(self, model, image_set, config: TrainConfig, out_dir):
+    def __init__(self, model, image_set, config: TrainConfig, out_dir, ranks: Ranks = Ranks()):
         images, labels = image_set.images, image_set.labels
         if len(images) < 2:
             raise ValueError(f"Trainer: {len(images)} picture to train on; at least 2 are needed")
@@ -47,7 +51,7 @@ class Trainer:
         conditional = model.config.num_classes is not None
         if conditional:
             _check_labels(image_set, model.config.num_classes)
-        self.model, self.config, self.out_dir = model, config, Path(out_dir)
+        self.model, self.config, self.out_dir, self.ranks = model, config, Path(out_dir), ranks
         self.data = {"images": len(images), "shape": list(images.shape[1:]), "crc32": zlib.crc32(np.ascontiguousarray(images))}
         self.label_names = list(image_set.label_names) if conditional else []
         if conditional:
@@ -65,16 +69,19 @@ class Trainer:
         self.total_steps = config.epochs * self.steps_per_epoch
         self.global_step = 0
         self.history: list[dict] = []
+        ranks.require_same(run_config(self) | self._weights())
 
     @classmethod
-    def resume(cls, image_set, out_dir) -> "Trainer":
+    def resume(cls, image_set, out_dir, ranks: Ranks = Ranks()) -> "Trainer":
         """The trainer of the run in `out_dir`, as it was at its last checkpoint; what follows is the same, bit for bit, as without a stop.
+
+        The number of ranks may be another than it was; then the same up to rounding.
 
         Raises FileNotFoundError without a checkpoint, ValueError where image_set is not what the run was started with.
         """
         out_dir = Path(out_dir)
         saved: Checkpoint = load_checkpoint(out_dir / "checkpoint.npz")
-        trainer = cls(saved.model, image_set, saved.config, out_dir)
+        trainer = cls(saved.model, image_set, saved.config, out_dir, ranks)
         if trainer.data != saved.data:
             raise ValueError(f"Trainer.resume: the run in {out_dir} was started on other pictures ({saved.data}) than these ({trainer.data})")
         for i, (name, _) in enumerate(saved.model.named_parameters()):
@@ -91,23 +98,25 @@ class Trainer:
     def step(self) -> float:
         """One optimizer step: returns its loss, the mean over the batch. Raises TrainingDiverged, with no weight changed, if it is not finite."""
         start, number, config = time.perf_counter(), self.global_step, self.config
-        batch = training_batch(self.train_images, self._train_labels, config, number, self.model.dtype, self.model.config.num_classes)
+        N = self._batch_size(number + 1)
+        own = range(N)[self.ranks.part(N)]                  # the pictures of the batch that are this rank's
+        batch = training_batch(self.train_images, self._train_labels, config, number, self.model.dtype, self.model.config.num_classes,
+                               self.ranks.part(N))
         lr = config.lr * warmup_cosine(number, self.total_steps, config.warmup)
 
         self.model.zero_grad()
         first_guess = self.model.self_condition and np.random.default_rng([config.seed, SELF_CONDITION, number]).random() < 0.5
-        value, norm, N = 0.0, math.nan, len(batch.x0)
-        for first in range(0, N, config.micro_batch or N):
-            rows = range(first, min(first + (config.micro_batch or N), N))
-            self.model.train([[config.seed, DROPOUT, number, i] for i in rows])
+        value, loss, n = 0.0, None, len(own)
+        for first in range(0, n, config.micro_batch or N):
+            rows = range(first, min(first + (config.micro_batch or N), n))
+            self.model.train([[config.seed, DROPOUT, number, own[row]] for row in rows])
             loss = self._loss(self.model, batch.part(rows), first_guess) * (len(rows) / N)
             value += float(loss.data)
-            if not math.isfinite(value):
-                break
-            loss.backward()                                 # adds to the gradients of the parts before
-        else:
-            norm = grad_norm(self.optimizer.params)
-        if not math.isfinite(norm):
+            if rows.stop < n:
+                loss.backward()                             # adds to the gradients of the parts before
+        self.ranks.backward(loss, self.optimizer.params)    # the last one's, and then the sum over the ranks
+        value, norm = self.ranks.total(value), grad_norm(self.optimizer.params)
+        if not (math.isfinite(value) and math.isfinite(norm)):
             raise TrainingDiverged(self._diagnosis(value, norm, lr))
         self.optimizer.lr = lr
         self.optimizer.step(grad_scale=config.clip / max(norm, config.clip), ema=self.ema)
@@ -122,16 +131,18 @@ class Trainer:
 
         on_step(trainer, row) follows each step, row as in `history` with images_per_second instead of held_out_loss;
         on_epoch(trainer, row) each epoch, row: epoch, loss (the mean over its steps), held_out_loss.
-        Writes config.json, log.csv (a row a step) and, after each epoch, checkpoint.npz.
+        Writes config.json, log.csv (a row a step) and, after each epoch, checkpoint.npz; of several ranks, rank 0 does.
         Ctrl-C (KeyboardInterrupt) lets the step finish, saves a checkpoint and is raised on.
         """
-        self.out_dir.mkdir(parents=True, exist_ok=True)
-        (self.out_dir / "config.json").write_text(json.dumps(run_config(self), indent=2) + "\n", encoding="utf-8")
-        write_log(self._log_path, self.history)
+        if self.ranks.rank == 0:
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+            (self.out_dir / "config.json").write_text(json.dumps(run_config(self), indent=2) + "\n", encoding="utf-8")
+            write_log(self._log_path, self.history)
         try:
             while self.global_step < self.total_steps:
                 with hold_interrupt():
                     self._logged_step()
+                self.ranks.heed_interrupt()
                 row = dict(self.history[-1])
                 row["images_per_second"] = self._batch_size(row["step"]) / row["seconds"]
                 del row["held_out_loss"]
@@ -142,7 +153,7 @@ class Trainer:
         except KeyboardInterrupt:
             if self.global_step:
                 with hold_interrupt():
-                    save_checkpoint(self.checkpoint_path, self)
+                    self._save()
             raise
 
     def held_out_loss(self) -> float:
@@ -153,11 +164,11 @@ class Trainer:
         """
         if not len(self.held_out_images):
             return math.nan
-        total = 0.0
+        total, part = 0.0, self.ranks.part(len(self.held_out_images))
         with no_grad():
-            for batch in held_out_batches(self.held_out_images, self._held_out_labels, self.config, self.model.dtype):
+            for batch in held_out_batches(self.held_out_images, self._held_out_labels, self.config, self.model.dtype, part):
                 total += float(self._loss(self.ema.model, batch).data) * len(batch.x0)
-        return total / len(self.held_out_images)
+        return self.ranks.total(total) / len(self.held_out_images)
 
     def epoch_rows(self) -> list[dict]:
         """A dict for each finished epoch in the history: epoch, loss (the mean over its steps), held_out_loss (None where none are held out)."""
@@ -190,9 +201,18 @@ class Trainer:
         self.step()
         if self._epoch_done and len(self.held_out_images):
             self.history[-1]["held_out_loss"] = self.held_out_loss()
-        append_row(self._log_path, self.history[-1])
+        if self.ranks.rank == 0:
+            append_row(self._log_path, self.history[-1])
         if self._epoch_done:
+            self._save()
+
+    def _save(self):
+        self.ranks.require_same(self._weights())            # or one of them has gone astray
+        if self.ranks.rank == 0:
             save_checkpoint(self.checkpoint_path, self)
+
+    def _weights(self):
+        return {"weights": functools.reduce(lambda crc32, p: zlib.crc32(p.data, crc32), self.optimizer.params, 0)}
 
     def _loss(self, model, batch, first_guess=False):
         return diffusion.loss(model, self.schedule, self.config.target, batch.x0, batch.t, batch.eps, batch.y, self.config.loss_weight,

@@ -1,0 +1,42 @@
+"""The processes that share a run, as each of them sees the others."""
+from contextlib import nullcontext
+
+
+class Ranks:
+    """One process that does everything itself. `tinydiff.mpi` has the ranks of a cluster, with the same methods.
+
+    size ranks, numbered from 0, hold the same network and the same pictures. Each computes its part of a batch and gets the sum of all
+    gradients, so that all take the same step. Rank 0 writes the files. All ranks call the methods, but for `part`, together.
+
+    threads: how many each rank should take; None for all that there are.
+    """
+    rank, size, threads = 0, 1, None
+
+    def part(self, n: int) -> slice:
+        """Which of n pictures are this rank's: the parts, in order, make 0 to n-1. None is larger than another by more than one, rank 0's the largest."""
+        return slice(-(-n * self.rank // self.size), -(-n * (self.rank + 1) // self.size))
+
+    def backward(self, loss, params) -> None:
+        """loss.backward(), and after it every parameter's .grad, with what was there before, summed over the ranks.
+
+        loss is None on a rank whose part is empty, and only the last loss of a step should come here (see micro_batch).
+        """
+        loss.backward()
+
+    def total(self, value: float) -> float:
+        """The sum of value over the ranks."""
+        return value
+
+    def gather(self, items: list) -> list:
+        """On rank 0 the items of all ranks, in order; on the others nothing, []."""
+        return items
+
+    def require_same(self, facts: dict) -> None:
+        """Raises ValueError on all ranks, naming what differs, unless all give the same facts, {name: value}, values perhaps dicts again."""
+
+    def together(self):
+        """A context in which an OSError or ValueError of one rank is raised, as a ValueError, by all: none is left to wait for it."""
+        return nullcontext()
+
+    def heed_interrupt(self) -> None:
+        """Raises KeyboardInterrupt on all ranks if Ctrl-C has reached one. (A single process isn't held back, and has nothing to heed.)"""
