@@ -64,6 +64,23 @@ def test_backward_on_a_leaf():
     np.testing.assert_array_equal(x.grad, [5.0, 6.0])
 
 
+def test_on_leaf_is_told_each_gradient_as_soon_as_it_is_complete():
+    x, w, late, unused = (Tensor([value], requires_grad=True) for value in (2.0, 3.0, 5.0, 7.0))
+    told = []
+
+    def on_leaf(leaf, gradient):
+        told.append((leaf, gradient.item(), [t.grad is None for t in (x, w, late)]))
+    h = x * w                                           # the walk comes here last
+    ((h + x) * late + unused * np.zeros(1)).backward(on_leaf=on_leaf)
+    assert [leaf for leaf, _, _ in told] == [unused, late, x, w]          # x only after its older use too
+    assert [gradient for _, gradient, _ in told] == [0.0, 8.0, 20.0, 10.0]
+    assert all(none == [True] * 3 for _, _, none in told)                 # .grad changes at the end
+    assert [t.grad.item() for t in (x, w, late)] == [20.0, 10.0, 8.0]
+    told.clear()
+    (x * w).backward(on_leaf=on_leaf)
+    assert [(leaf, gradient) for leaf, gradient, _ in told] == [(x, 3.0), (w, 2.0)] and x.grad.item() == 23.0    # this backward's part alone
+
+
 @pytest.mark.parametrize("make", [
     lambda a, b: a + b,                                                             # dy itself goes to both
     lambda a, b: ops.concat([a, b]),                                                # two views of one array

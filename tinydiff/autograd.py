@@ -178,8 +178,9 @@ class Tensor:
         grad: array of self's shape; may be left out where self is one number. GraphError where self has no graph, where the graph was
         freed by an earlier backward, or where an array in it was changed since; then no .grad has changed.
 
-        on_leaf(leaf, gradient), where given, is called for each leaf as soon as the walk has passed the last Node that uses it: what will be
-        added to its .grad is complete, to be read but not written, while other leaves still wait for theirs. All .grad change at the end.
+        on_leaf(leaf, gradient), where given, is called for each leaf that an op has used, as soon as the walk has passed the last Node that
+        uses it: what will be added to its .grad is complete, to be read but not written, while others wait for theirs. All .grad change at
+        the end.
         """
         if not self.requires_grad:
             raise GraphError("backward: this Tensor depends on no Tensor with requires_grad=True (or was made under no_grad)")

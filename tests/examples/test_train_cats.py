@@ -156,6 +156,14 @@ def test_more_threads_than_cores_is_a_warning_not_an_error(tmp_path):
     assert "warning: 4096 threads" in done.stderr and done.returncode == 2
 
 
+def test_mpi_without_mpi4py_says_what_to_install(tmp_path):
+    code = ("import runpy, sys; sys.modules['mpi4py'] = None; sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]\n"
+            "runpy.run_path(sys.argv[0], run_name='__main__')")
+    done = subprocess.run([sys.executable, "-c", code, ROOT, ROOT / "examples" / "train_cats.py", "--mpi", "--out", tmp_path / "run"],
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "--mpi needs mpi4py: pip install -e '.[mpi]'" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("flags, words", [
     (["--data", "nowhere"], "nowhere does not exist"),
     (["--data", str(ROOT / "setup.cfg")], "setup.cfg is neither a folder nor a readable .zip or .tar"),

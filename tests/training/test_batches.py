@@ -7,6 +7,7 @@ import pytest
 from tests.training.runs import RUN, pictures
 from tinydiff.data import to_model
 from tinydiff.diffusion import cosine, karras, lognormal_times
+from tinydiff.training import Ranks
 from tinydiff.training.batches import batch_indices, held_out_batches, split, steps_per_epoch, training_batch
 
 SIXTEEN = dataclasses.replace(RUN, batch=16)
@@ -37,6 +38,35 @@ def test_a_batch_depends_on_seed_and_step_only():
     first, again, other = (training_batch(images, None, SIXTEEN, step, np.float32) for step in (3, 3, 4))
     assert all(np.array_equal(a, b) for a, b in zip(first[:3], again[:3]))
     assert not any(np.array_equal(a, b) for a, b in zip(first[:3], other[:3]))
+
+
+def test_parts_of_a_batch_are_the_batch():
+    """Whatever is drawn for a picture is keyed by its place in the whole batch: 16 pictures in parts of 6, 5 and 5."""
+    config = dataclasses.replace(SIXTEEN, offset_noise=0.1, label_dropout=0.5, time_sampling="uniform")
+    images, labels = pictures(40).images, np.arange(40)
+    whole = training_batch(images, labels, config, 3, np.float32, no_label=40)
+    parts = [training_batch(images, labels, config, 3, np.float32, 40, part) for part in parts_of(3, 16)]
+    assert [len(part.x0) for part in parts] == [6, 5, 5]
+    assert all(np.array_equal(np.concatenate(arrays), array) for arrays, array in zip(zip(*parts), whole))
+    assert 0 < (whole.y == 40).sum() < 16
+    parts = [batch for part in parts_of(3, 40) for batch in held_out_batches(images, labels, config, np.float32, part)]
+    whole = list(held_out_batches(images, labels, config, np.float32))
+    assert all(np.array_equal(np.concatenate(a), np.concatenate(b)) for a, b in zip(zip(*parts), zip(*whole)))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 10, 1000])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1024])
+def test_ranks_share_pictures_evenly(n, size):
+    parts = [range(n)[part] for part in parts_of(size, n)]
+    assert [i for part in parts for i in part] == list(range(n))
+    assert len(parts[0]) == max(map(len, parts)) <= min(map(len, parts)) + 1
+
+
+def parts_of(size, n):
+    for rank in range(size):
+        ranks = Ranks()
+        ranks.rank, ranks.size = rank, size
+        yield ranks.part(n)
 
 
 def test_times_are_spread_evenly():

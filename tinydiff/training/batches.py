@@ -63,13 +63,14 @@ def training_batch(images: np.ndarray, labels: np.ndarray | None, config, step: 
     t = training_times(schedule, len(chosen), config.time_sampling, np.random.default_rng([seed, TIME, step]))[part]
     y = None if labels is None else labels[chosen[part]]
     if no_label is not None:
-        dropped = [np.random.default_rng([seed, LABEL_DROPOUT, step, i]).random() < config.label_dropout for i in rows]
-        y = np.where(np.array(dropped, bool), no_label, y)
+        draws = [np.random.default_rng([seed, LABEL_DROPOUT, step, i]).random() for i in rows]
+        y = np.where(np.array(draws) < config.label_dropout, no_label, y)
     return Batch(x0, t, eps, y)
 
 
 def held_out_batches(images: np.ndarray, labels: np.ndarray | None, config, dtype, part: slice = slice(None)):
-    """All held-out pictures, or a part of them, in batches, each picture always with the same time and noise, so that epochs compare; all with their labels.
+    """All held-out pictures, or a part of them, in batches, each picture always with the same time and noise, so that epochs
+    compare; all with their labels.
 
     Times and noise have the distribution of the training's; the times are spread evenly over it.
     """

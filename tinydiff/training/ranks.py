@@ -13,7 +13,7 @@ class Ranks:
     rank, size, threads = 0, 1, None
 
     def part(self, n: int) -> slice:
-        """Which of n pictures are this rank's: the parts, in order, make 0 to n-1. None is larger than another by more than one, rank 0's the largest."""
+        """Which of n pictures are this rank's. The parts, in order, make 0 to n-1; rank 0's is the largest, by one at most."""
         return slice(-(-n * self.rank // self.size), -(-n * (self.rank + 1) // self.size))
 
     def backward(self, loss, params) -> None:
