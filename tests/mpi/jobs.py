@@ -49,9 +49,9 @@ def train(out, ranks):
 
 
 def ordered_sums(out, ranks):
-    """Gradients whose sum hangs on the order: 1 + 1e8 - 1e8 is 0 in float32 from the left and 1 from the right. Also an empty rank's zeros."""
+    """Gradients whose sum hangs on the order: in float32 1e8 - 1e8 + 1 is 1, and 0 in any other. Then with a rank that has no part."""
     p, q = (Tensor(np.zeros(shape, np.float32), requires_grad=True) for shape in ((2, 3), (5,)))
-    mine = [1.0, 1e8, -1e8][ranks.rank]
+    mine = [1e8, -1e8, 1.0][ranks.rank]
     ranks.backward((p * mine)[0, 0] + (q * float(ranks.rank))[4], [p, q])
     sums, p.grad, q.grad = [p.grad.tolist(), q.grad.tolist()], None, None
     ranks.backward(None if ranks.rank == 1 else (p * 2.0)[1, 1] + q[0], [p, q])
