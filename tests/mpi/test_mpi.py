@@ -31,8 +31,12 @@ def start(n, *command, **env):
 
 
 def end(process, timeout=120):
-    """(exit status, stdout, stderr)"""
-    out, err = process.communicate(timeout=timeout)
+    """(exit status, stdout, stderr). A job that takes longer is ended, and the test fails."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        raise
     return process.returncode, out, err
 
 
