@@ -66,6 +66,12 @@ def test_startup(tmp_path):
     assert figures["import"] > 0 and 0 < figures["warm begins"] < figures["warm ends"] and figures["compiling"] > 0
 
 
+def test_long_run(tmp_path):
+    said, figures = quick("long_run", tmp_path)
+    assert "250 times a training step" in said and len(figures["training"]) == 250 and len(figures["sampling"]) == 6
+    assert 0 <= max(figures["growth"].values()) <= 0.02
+
+
 def test_a_contender_that_ends_is_named():
     done = run("train_step", "--quick", NUMBA_THREADING_LAYER="no such layer")
     assert done.returncode == 1 and "the process of tinydiff ended; its error is above" in done.stderr
