@@ -104,8 +104,9 @@ def stage_train(trainer, out):
     if trainer.history:
         draw_sheet()                                                                        # the run was stopped while it was being drawn
     trainer.fit(on_step=lambda _, row: progress.step(row), on_epoch=after_epoch)
-    print(loss_text(read_log(out / "log.csv"), unicode=writes_unicode(sys.stdout)))
-    print(f"The chart as a picture: {out / 'loss.png'}")
+    if trainer.ranks.rank == 0:
+        print(loss_text(read_log(out / "log.csv"), unicode=writes_unicode(sys.stdout)))
+        print(f"The chart as a picture: {out / 'loss.png'}")
 
 
 def stage_generate(trainer, out):
@@ -259,7 +260,7 @@ def join(mpi):
 
 def prepare(args, ranks):
     """The pictures and the trainer that the flags ask for. Raises ValueError or OSError, with what to do, where that can't be."""
-    use_threads(args.threads if args.threads is not None else ranks.threads)
+    use_threads(args.threads)
     config = TrainConfig(epochs=args.epochs, batch=args.batch, micro_batch=args.micro_batch, recompute=args.recompute, lr=args.lr,
                          schedule=args.schedule, target=args.target, weight=args.weight,
                          time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=args.sampler, steps=args.steps,
@@ -285,20 +286,22 @@ def prepare(args, ranks):
             raise ValueError(f"--resume goes on with the run in {args.out} as it was started, but {'; '.join(other)}")
     else:
         trainer = Trainer(UNet(unet, rng=np.random.default_rng([args.seed, INIT])), image_set, config, args.out, ranks)
-    (args.out / "samples").mkdir(parents=True, exist_ok=True)
+    if ranks.rank == 0:
+        (args.out / "samples").mkdir(parents=True, exist_ok=True)
     return image_set, trainer
 
 
 def use_threads(threads):
-    """Takes so many threads, at most those that Numba was started with: all cores, or NUMBA_NUM_THREADS."""
+    """Takes so many threads, at most those that Numba was started with: all cores, or NUMBA_NUM_THREADS. None: leaves them as they are."""
     if threads is not None and threads < 1:
         raise ValueError(f"--threads is {threads}; it must be at least 1")
     most, cores = numba.config.NUMBA_NUM_THREADS, os.cpu_count() or 1
-    if (threads or most) > cores:
-        print(f"warning: {threads or most} threads on {cores} cores will only get in each other's way", file=sys.stderr)
-    if threads and threads > most:
+    threads = threads or numba.get_num_threads()
+    if threads > cores:
+        print(f"warning: {threads} threads on {cores} cores will only get in each other's way", file=sys.stderr)
+    if threads > most:
         print(f"warning: using {most} threads; NUMBA_NUM_THREADS={threads} would allow {threads}", file=sys.stderr)
-    numba.set_num_threads(min(threads or most, most))
+    numba.set_num_threads(min(threads, most))
 
 
 def main():

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numba
 import numpy as np
 
 from tests.training.runs import RUN, network, pictures
@@ -22,8 +23,9 @@ MIXED = dataclasses.replace(RUN, epochs=50, batch=7, micro_batch=2, label_dropou
 LABELS = np.arange(13) % 2
 
 
-def mixed(out, ranks):
-    return Trainer(network(dropout=0.2, num_classes=2, self_condition=True), pictures(labels=LABELS), MIXED, out, ranks)
+def mixed(out, ranks, recompute=False):
+    model, config = network(dropout=0.2, num_classes=2, self_condition=True), dataclasses.replace(MIXED, recompute=recompute)
+    return Trainer(model, pictures(labels=LABELS), config, out, ranks)
 
 
 def plain(out, ranks):
@@ -70,6 +72,15 @@ def buckets(out, ranks):
     mpi.Buckets.add = counting
     run.step()
     return {"started": started, "parameters": len(run.optimizer.params), "buckets": len(ranks._buckets.arrays)}
+
+
+def recomputed(out, ranks):
+    """The first steps of the mixed run, its blocks computed again in backward."""
+    run = mixed(out, ranks, recompute=True)
+    try:
+        run.fit(stop_at(4))
+    except KeyboardInterrupt:
+        return losses(run)
 
 
 def resume(out, ranks, folder, until):
@@ -152,14 +163,29 @@ def live(out, ranks):
 
 
 def fail(out, ranks):
-    """An error that nobody expects, on one rank only."""
-    if ranks.rank == 1:
-        raise RuntimeError("a screw is loose")
-    ranks.heed_interrupt()
+    """An error that nobody expects, on one rank only, when its backward is half done."""
+    run, add, added = plain(out, ranks), mpi.Buckets.add, []
+
+    def failing(self, leaf, gradient):
+        added.append(leaf)
+        if ranks.rank == 1 and len(added) > len(self.place) // 2:
+            raise RuntimeError("a screw is loose")
+        add(self, leaf, gradient)
+    mpi.Buckets.add = failing
+    run.fit()
+
+
+def frozen(out, ranks):
+    """A parameter that the loss doesn't depend on."""
+    p, q = (Tensor(np.zeros(shape, np.float32), requires_grad=True) for shape in ((2, 3), (5,)))
+    try:
+        ranks.backward((p * 2.0)[0, 0], [p, q])
+    except ValueError as error:
+        return str(error)
 
 
 def threads(out, ranks):
-    return ranks.threads
+    return numba.get_num_threads()
 
 
 if __name__ == "__main__":

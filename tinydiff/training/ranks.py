@@ -7,10 +7,8 @@ class Ranks:
 
     size ranks, numbered from 0, hold the same network and the same pictures. Each computes its part of a batch and gets the sum of all
     gradients, so that all take the same step. Rank 0 writes the files. All ranks call the methods, but for `part`, together.
-
-    threads: how many each rank should take; None for all that there are.
     """
-    rank, size, threads = 0, 1, None
+    rank, size = 0, 1
 
     def part(self, n: int) -> slice:
         """Which of n pictures are this rank's. The parts, in order, make 0 to n-1; rank 0's is the largest, by one at most."""
