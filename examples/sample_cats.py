@@ -188,7 +188,7 @@ def parser():
     p.add_argument("--from", type=float, metavar="T", help="how noisy the picture is made: t, of T = 1000 as a rule (700; for variations 500)")
     p.add_argument("--frames", type=int, metavar="N", help="pictures from the one to the other, both included (8)")
     p.add_argument("--gif", action="store_true", help=f"also an animation: {GIF_CATS} pictures come out of the noise; the frames of --interpolate")
-    p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores")
+    p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores, shared by the ranks")
     add_mpi(p)
     return p
 

@@ -235,7 +235,7 @@ def parser():
     flag("--steps", run.steps, "N", "steps from noise to a new picture")
     flag("--held-out", run.held_out, "PART", "part of the pictures that is never trained on, 0 to below 1")
     flag("--seed", run.seed, "N", "of everything random: the same seed gives the same run")
-    p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores")
+    p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores, shared by the ranks")
     flag("--out", Path("runs/cats"), "FOLDER", "where everything is written", Path)
     p.add_argument("--resume", action="store_true", help="go on with the run in --out; give the other flags as they were")
     add_mpi(p)

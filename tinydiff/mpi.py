@@ -41,7 +41,7 @@ def start(ordered: bool = False) -> "MPIRanks":
         import mpi4py                                           # starts nothing yet
     except ImportError as error:
         raise ImportError("--mpi needs mpi4py: pip install -e '.[mpi]' brings it, and an MPI") from error
-    guardian = guard() if sys.platform == "linux" else None
+    guardian = guard() if sys.platform == "linux" else None     # elsewhere there is no fork, or one that libraries don't survive
     mpi4py.rc.thread_level = "funneled"                         # only the main thread calls MPI
     try:
         from mpi4py import MPI
