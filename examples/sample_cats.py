@@ -39,12 +39,12 @@ class Network:
     """A trained network with all that the flags say about drawing with it."""
 
     def __init__(self, args):
-        path = args.run if args.run.suffix == ".npz" else args.run / "checkpoint.npz"
-        if not path.exists():
-            raise ValueError(f"there is no checkpoint at {path}: train one first (python examples/train_cats.py), or give --run the folder of a "
-                             "run, or its checkpoint.npz")
-        saved = load_checkpoint(path)
-        self.crc32 = zlib.crc32(path.read_bytes())
+        try:
+            saved = load_checkpoint(args.run)
+        except FileNotFoundError as error:
+            raise ValueError(f"{error}: train one first (python examples/train_cats.py), or give --run the folder of a run, or its "
+                             "checkpoint.npz") from None
+        self.crc32 = zlib.crc32(saved.path.read_bytes())
         self.model, self.target = saved.ema.model.eval(), saved.config.target
         self.schedule = SCHEDULES[saved.config.schedule](saved.config.T)
         self.size = saved.model.config.image_size
@@ -236,6 +236,7 @@ def main():
         ranks = join(args.mpi)
         with ranks.together():
             start, count, given = prepare(args, ranks)
+        ranks.heed_interrupt()
         with ranks.together():
             if ranks.rank == 0:
                 args.out.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ import numba
 import numpy as np
 
 import tinydiff
+from tinydiff.training.interrupt import Terminated, raising
 from tinydiff.training.ranks import Ranks
 
 BUCKET = 1 << 20        # elements, 4 MiB of float32: large enough for a network's full speed, small enough for the first to leave early
@@ -34,8 +35,8 @@ def start(ordered: bool = False) -> "MPIRanks":
     ordered: add gradients in the order of the ranks. Without it MPI chooses the order, and with three ranks or more might choose another
     in the next run, which changes the last bits. Raises ImportError, with what to do, where mpi4py or an MPI is missing.
 
-    This process then takes its share of the host's cores as threads. It notes a Ctrl-C, to be heeded by all ranks together; a second one ends
-    the program. An exception that nobody catches is printed and ends the whole job.
+    This process then takes its share of the host's cores as threads. It notes a Ctrl-C (and what else would raise Terminated, see
+    interrupt.py), to be heeded by all ranks together; a second one ends the program. An exception that nobody catches ends the whole job.
     """
     try:
         import mpi4py                                           # starts nothing yet
@@ -62,7 +63,8 @@ def guard() -> socket.socket:
     child = os.fork()
     if child:
         child_end.close()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)            # the child gets it too
+        for number in raising():
+            signal.signal(number, signal.SIG_IGN)               # the child gets it too
         name = b"".join(iter(lambda: guardian_end.recv(1024), b"")).decode() or "a rank"       # until the child has ended
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code < 0 and -code != signal.SIGINT:
@@ -79,10 +81,6 @@ def guard() -> socket.socket:
     return child_end
 
 
-class ToldToAll(ValueError):
-    """An error that all ranks raise."""
-
-
 class MPIRanks(Ranks):
     """This process among all that mpiexec has started, "rank 1 of 4 (on HOST)" its .name. Made by `start`."""
 
@@ -90,9 +88,10 @@ class MPIRanks(Ranks):
         self.MPI, self.comm, self.ordered = MPI, MPI.COMM_WORLD, ordered
         self.rank, self.size = self.comm.rank, self.comm.size
         self.name = f"rank {self.rank} of {self.size} (on {platform.node()})"
-        self._buckets, self._interrupted = None, False
+        self._buckets, self._told, self._signal = None, None, 0         # told: the error that all ranks raise
         self._share_cores()
-        signal.signal(signal.SIGINT, self._note_interrupt)
+        for number in raising():
+            signal.signal(number, self._note)
         sys.excepthook = self._abort
 
     def backward(self, loss, params):
@@ -118,28 +117,33 @@ class MPIRanks(Ranks):
         differences = [f"{key} is {theirs.get(key)!r} on {name} but {value!r} on {first[0]}"
                        for name, theirs in others for key, value in first[1].items() if theirs.get(key) != value]
         if differences:
-            raise ToldToAll("the ranks must start alike, but " + "; ".join(differences))
+            self._told = ValueError("the ranks must start alike, but " + "; ".join(differences))
+            raise self._told
 
     @contextmanager
     def together(self):
         try:
             yield
-        except ToldToAll:
-            raise
         except (OSError, ValueError) as error:
-            self._exchange(None, f"{self.name}: {error}")       # raises it, on all
-        self.heed_interrupt()
+            if self._told is None or self._told not in (error, error.__cause__):
+                kind = OSError if isinstance(error, OSError) else ValueError
+                self._exchange(None, kind(f"{self.name}: {error}"))
+            raise
+        self._exchange(None)
 
     def heed_interrupt(self):
-        if any(self._exchange(self._interrupted)):
-            raise KeyboardInterrupt
+        number = max(self._exchange(self._signal))
+        if number:
+            self._signal = 0
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
     def _exchange(self, value, error=None):
         """The values of all ranks, in order; an error of one is raised by all. Outside of backward, ranks wait for each other here only."""
         answers = self.comm.allgather((value, error))
         errors = [error for _, error in answers if error]
         if errors:
-            raise ToldToAll(errors[0])
+            self._told = errors[0]
+            raise self._told
         return [value for value, _ in answers]
 
     def _share_cores(self):
@@ -148,11 +152,13 @@ class MPIRanks(Ranks):
         cores = host.allgather(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1)))
         numba.set_num_threads(max(1, min(len(set().union(*cores)) // host.size, numba.config.NUMBA_NUM_THREADS)))
 
-    def _note_interrupt(self, number, frame):
-        self._interrupted = True
+    def _note(self, number, frame):
+        self._signal = number
+        signal.signal(number, signal.SIG_DFL)
         if self.rank == 0:
-            print("\nstopping at the next moment that suits all ranks; Ctrl-C again stops at once", file=sys.stderr, flush=True)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+            again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+            with suppress(OSError):
+                print(f"\nstopping at the next moment that suits all ranks{again}", file=sys.stderr, flush=True)
 
     def _abort(self, kind, error, trace):
         print(f"{self.name} has failed, and the job ends here:\n{''.join(traceback.format_exception(kind, error, trace))}",

@@ -16,7 +16,8 @@ import numpy as np
 from tests.training.runs import RUN, network, pictures
 from tinydiff import mpi
 from tinydiff.autograd import Tensor
-from tinydiff.training import Trainer, TrainingDiverged, checkpoint, trainer as trainer_module
+from tinydiff.training import Trainer, TrainingDiverged, checkpoint, run_folder, trainer as trainer_module
+from tinydiff.training.interrupt import heed_termination
 
 # 10 pictures to train on in batches of 7 and 3: for 4 ranks 2+2+2+1 and 1+1+1+0. All that is drawn for a picture is in it.
 MIXED = dataclasses.replace(RUN, epochs=50, batch=7, micro_batch=2, label_dropout=0.3, offset_noise=0.1)
@@ -135,17 +136,17 @@ def differ(out, ranks, what):
 
 
 def interrupt(out, ranks):
-    """Trains until Ctrl-C comes; counts the checkpoints that are written."""
+    """Trains until Ctrl-C or SIGTERM comes; counts the checkpoints that are written."""
     run, saved = Trainer(network(), pictures(5000), dataclasses.replace(RUN, batch=2), out, ranks), []       # 2,000 steps an epoch
 
     def count(path, run):
         saved.append(run.global_step)
         checkpoint.save_checkpoint(path, run)
-    trainer_module.save_checkpoint = count
+    run_folder.save_checkpoint = count
     try:
         run.fit(ready(out, ranks))
-    except KeyboardInterrupt:
-        return {"step": run.global_step, "saved": saved}
+    except KeyboardInterrupt as error:
+        return {"step": run.global_step, "saved": saved, "error": type(error).__name__}
 
 
 def ready(out, ranks):
@@ -160,6 +161,17 @@ def ready(out, ranks):
 def live(out, ranks):
     """Trains until it is killed."""
     Trainer(network(), pictures(), dataclasses.replace(RUN, epochs=10_000), out, ranks).fit(ready(out, ranks))
+
+
+def full(out, ranks):
+    """Rank 0's disk is full when it has a sheet to write, and the others know nothing of it."""
+    def on_step(run, row):
+        if ranks.rank == 0 and row["step"] == 2:
+            raise OSError("no space left")
+    try:
+        plain(out, ranks).fit(on_step)
+    except OSError as error:
+        return {"error": str(error), "folder": out.exists()}
 
 
 def fail(out, ranks):
@@ -191,6 +203,7 @@ def threads(out, ranks):
 if __name__ == "__main__":
     name, folder, *words = sys.argv[1:]
     ordered = "ordered" in words
+    heed_termination()
     ranks = mpi.start(ordered)
     mpi.BUCKET = 5000                                            # several, in these small networks
     out = Path(folder) / str(ranks.rank)

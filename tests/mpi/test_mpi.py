@@ -52,7 +52,7 @@ def test_the_number_of_ranks_changes_nothing_but_rounding(n, alone, tmp_path):
     assert n > 1 or answers[0]["losses"] == alone[1]
     assert all(answer["losses"] == answers[0]["losses"] and answer["weights"] == answers[0]["weights"] for answer in answers)
     assert [answer["folder"] for answer in answers] == [True] + [False] * (n - 1)       # rank 0 writes, no one else
-    assert sorted(path.name for path in (tmp_path / "0").iterdir()) == ["checkpoint.npz", "config.json", "log.csv"]
+    assert sorted(path.name for path in (tmp_path / "0").iterdir()) == ["checkpoint.npz", "checkpoint.previous.npz", "config.json", "log.csv"]
 
 
 def test_ordered_sums_give_the_same_bits_each_time(alone, tmp_path):
@@ -157,17 +157,26 @@ def test_an_error_on_one_rank_ends_the_job(tmp_path):
     assert code != 0 and "rank 1 of 2 (on " in err and "RuntimeError: a screw is loose" in err
 
 
-@pytest.mark.parametrize("rank", [None, 1])
-def test_ctrl_c_saves_once(rank, tmp_path):
+def test_a_full_disk_of_one_rank_stops_all(tmp_path):
+    first, second = job(2, "full", tmp_path)
+    assert "rank 0 of 2 (on " in first["error"] and "no space left\nThe state after step 2 is saved" in first["error"]
+    assert second["error"].endswith("no space left") and not second["folder"]
+    assert load_checkpoint(tmp_path / "0" / "checkpoint.npz").step == 2
+
+
+@pytest.mark.parametrize("rank, number, error", [(None, signal.SIGINT, "KeyboardInterrupt"), (1, signal.SIGINT, "KeyboardInterrupt"),
+                                                 (0, signal.SIGTERM, "Terminated"), (1, signal.SIGTERM, "Terminated")])
+def test_ctrl_c_and_kill_save_once(rank, number, error, tmp_path):
     """As mpiexec passes it on, and where it reaches one rank only."""
     process = start(2, "-m", "tests.mpi.jobs", "interrupt", tmp_path)
     numbers = pids(process, tmp_path, 2)
-    os.kill(process.pid if rank is None else numbers[rank], signal.SIGINT)
+    os.kill(process.pid if rank is None else numbers[rank], number)
     code, out, err = end(process, 30)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first["step"] == second["step"] >= 3 and first["saved"] == [first["step"]] and second["saved"] == []
+    assert first["error"] == second["error"] == error
     assert load_checkpoint(tmp_path / "0" / "checkpoint.npz").step == first["step"]
-    assert err.count("stopping at the next moment") == (rank is None) and "Traceback" not in err
+    assert err.count("stopping at the next moment") == (rank != 1) and "Traceback" not in err
 
 
 def test_threads_are_the_hosts_cores_shared(tmp_path):
@@ -215,4 +224,4 @@ def test_ranks_with_disks_of_their_own(tmp_path):
 
 def test_resuming_needs_the_same_pictures_on_any_number_of_ranks(alone):
     with pytest.raises(ValueError, match="was started on other pictures"):
-        Trainer.resume(jobs.pictures(12, labels=jobs.LABELS[:12]), alone[0].out_dir)
+        Trainer.resume(jobs.pictures(12, labels=jobs.LABELS[:12]), alone[0].folder.path)

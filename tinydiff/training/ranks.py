@@ -33,8 +33,11 @@ class Ranks:
         """Raises ValueError on all ranks, naming what differs, unless all give the same facts, {name: value}, values perhaps dicts again."""
 
     def together(self):
-        """A context in which an OSError or ValueError of one rank is raised, as a ValueError, by all: none is left to wait for it."""
+        """A context in which an OSError or ValueError of one rank, outside of `backward`, is raised by all: none is left to wait for it."""
         return nullcontext()
 
     def heed_interrupt(self) -> None:
-        """Raises KeyboardInterrupt on all ranks if Ctrl-C has reached one. (A single process isn't held back, and has nothing to heed.)"""
+        """Raises KeyboardInterrupt on all ranks, or Terminated, if what would raise it has reached one since the last time.
+
+        (A single process isn't held back, and has nothing to heed.)
+        """
