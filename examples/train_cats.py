@@ -112,8 +112,9 @@ def stage_train(trainer, out):
     if trainer.global_step:
         draw_sheet()                                                                        # the run was stopped while it was being drawn
     trainer.fit(on_step=lambda _, row: progress.step(row), on_epoch=after_epoch)
-    print(loss_text(read_log(out / "log.csv"), unicode=writes_unicode(sys.stdout)))
-    print(f"The chart as a picture: {out / 'loss.png'}")
+    if trainer.ranks.rank == 0:
+        print(loss_text(read_log(out / "log.csv"), unicode=writes_unicode(sys.stdout)))
+        print(f"The chart as a picture: {out / 'loss.png'}")
 
 
 def stage_generate(trainer, out):
@@ -242,7 +243,7 @@ def parser():
     flag("--steps", run.steps, "N", "steps from noise to a new picture")
     flag("--held-out", run.held_out, "PART", "part of the pictures that is never trained on, 0 to below 1")
     flag("--seed", run.seed, "N", "of everything random: the same seed gives the same run")
-    p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores")
+    p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores, shared by the ranks")
     flag("--out", Path("runs/cats"), "FOLDER", "where everything is written", Path)
     p.add_argument("--resume", action="store_true", help="go on with the run in --out, with the flags that it was started with")
     add_mpi(p)
@@ -290,7 +291,7 @@ def join(mpi):
 
 def prepare(args, ranks):
     """The pictures and the trainer that the flags ask for. Raises ValueError or OSError, with what to do, where that can't be."""
-    use_threads(args.threads if args.threads is not None else ranks.threads)
+    use_threads(args.threads)
     config = TrainConfig(epochs=args.epochs, batch=args.batch, micro_batch=args.micro_batch, recompute=args.recompute, lr=args.lr,
                          schedule=args.schedule, target=args.target, weight=args.weight,
                          time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=args.sampler, steps=args.steps,
@@ -321,15 +322,16 @@ def prepare(args, ranks):
 
 
 def use_threads(threads):
-    """Takes so many threads, at most those that Numba was started with: all cores, or NUMBA_NUM_THREADS."""
+    """Takes so many threads, at most those that Numba was started with: all cores, or NUMBA_NUM_THREADS. None: leaves them as they are."""
     if threads is not None and threads < 1:
         raise ValueError(f"--threads is {threads}; it must be at least 1")
     most, cores = numba.config.NUMBA_NUM_THREADS, os.cpu_count() or 1
-    if (threads or most) > cores:
-        print(f"warning: {threads or most} threads on {cores} cores will only get in each other's way", file=sys.stderr)
-    if threads and threads > most:
+    threads = threads or numba.get_num_threads()
+    if threads > cores:
+        print(f"warning: {threads} threads on {cores} cores will only get in each other's way", file=sys.stderr)
+    if threads > most:
         print(f"warning: using {most} threads; NUMBA_NUM_THREADS={threads} would allow {threads}", file=sys.stderr)
-    numba.set_num_threads(min(threads or most, most))
+    numba.set_num_threads(min(threads, most))
 
 
 def main():
@@ -342,16 +344,18 @@ def main():
         ranks = join(args.mpi)
         with ranks.together():
             image_set, trainer = prepare(args, ranks)
+        ranks.heed_interrupt()
     except (ImportError, OSError, ValueError) as error:
         flags.error(str(error))
     except KeyboardInterrupt as stop:
         sys.exit(exit_status(stop))
     try:
-        if ranks.rank == 0:
-            stage_input(image_set, out)
-            stage_noise(trainer, out)
-        stage_train(trainer, out)
-        stage_generate(trainer, out)
+        with ranks.together():
+            if ranks.rank == 0:
+                stage_input(image_set, out)
+                stage_noise(trainer, out)
+            stage_train(trainer, out)
+            stage_generate(trainer, out)
     except TrainingDiverged as error:
         sys.exit(f"\n{error}")
     except OSError as error:

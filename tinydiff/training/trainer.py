@@ -155,6 +155,8 @@ class Trainer:
                         stack.enter_context(self.folder.open(self))
                 self._fit(on_step, on_epoch)
         except OSError as error:
+            if self.ranks.rank > 0:
+                raise
             raise OSError(f"{error}\n{self.folder.rescue(self)}") from error
 
     def _fit(self, on_step, on_epoch):
@@ -166,10 +168,11 @@ class Trainer:
                 row = dict(self.history[-1])
                 row["images_per_second"] = self._batch_size(row["step"]) / row["seconds"]
                 del row["held_out_loss"]
-                if on_step:
-                    on_step(self, row)
-                if on_epoch and self._epoch_done:
-                    on_epoch(self, self.epoch_rows()[-1])
+                with self.ranks.together():
+                    if on_step:
+                        on_step(self, row)
+                    if on_epoch and self._epoch_done:
+                        on_epoch(self, self.epoch_rows()[-1])
         except KeyboardInterrupt:
             with leave_at_once():
                 self._save()
