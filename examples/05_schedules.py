@@ -5,6 +5,8 @@
 
 x_t = alpha x_0 + sigma eps. Look at the log SNR, 2 ln(alpha/sigma): where it is steep, a sampler's step changes much; where it is flat, the
 training spends its time. Only flow and the zero-terminal-SNR schedules reach noise alone, alpha = 0.
+
+Read next: tinydiff/diffusion/schedules.py, then times.py, which times a sampler stops at. The next example is 06_guidance.py.
 """
 import argparse
 from pathlib import Path

@@ -5,6 +5,8 @@
 
 Scale 0 doesn't look at the label; 1 draws what the network takes for a cat of that class. Above 1 whatever makes the cat one of its class
 is exaggerated: the coat can't be mistaken any more, then, far above, colours burn out. --rescale 0.7 takes the contrast back.
+
+Read next: tinydiff/diffusion/guidance.py; tinydiff/nn/unet.py, how a network is told the label. The next example is train_cats.py.
 """
 import argparse
 import sys
