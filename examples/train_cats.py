@@ -21,6 +21,7 @@ from tinydiff.nn import UNet, UNetConfig
 from tinydiff.report import LiveLine, Progress, denoising_frame, gif, grid, loss_png, loss_text, read_log, strip, write_page, writes_unicode
 from tinydiff.training import Ranks, TrainConfig, Trainer, TrainingDiverged
 from tinydiff.training.streams import INIT, NOISE
+from tinydiff.text import one_line
 
 PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are simpler: a quarter of the weights is enough
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
@@ -46,11 +47,11 @@ def stage_input(image_set, out):
         print(f"{'1 file' if count == 1 else f'{count} files'} could not be read and {'was' if count == 1 else 'were'} skipped "
               f"(see {out / 'skipped.txt'}):")
         for name, reason in image_set.skipped[:5]:
-            print(f"  {name}: {reason}")
+            print(one_line(f"  {name}: {reason}"))
         if count > 5:
             print(f"  ... and {count - 5} more")
-    lines = [f"{name}: {reason}\n" for name, reason in image_set.skipped]
-    (out / "skipped.txt").write_text("".join(lines), encoding="utf-8", errors="replace")
+    lines = [one_line(f"{name}: {reason}") + "\n" for name, reason in image_set.skipped]
+    (out / "skipped.txt").write_text("".join(lines), encoding="utf-8")
     grid(images[:64]).save(out / "input.png")
     print(f"Some of them: {out / 'input.png'}")
 
@@ -202,7 +203,7 @@ def say_stage(number, name, flows):
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with a flag in one line."""
     def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
 
 def parser():

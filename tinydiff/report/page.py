@@ -5,11 +5,10 @@ config.json, log.csv, skipped.txt, input.png, forward.png, samples/epoch_*.png, 
 What isn't there yet has a sentence in its place.
 """
 import json
-from html import escape
 from pathlib import Path
 
 from tinydiff.report.charts import loss_svg
-from tinydiff.report.fragments import figure, flow, settings_table, strip_figure
+from tinydiff.report.fragments import escape, figure, flow, settings_table, strip_figure
 from tinydiff.report.log import RunLog, read_log
 from tinydiff.report.observation import observation
 from tinydiff.report.progress import duration
@@ -90,7 +89,7 @@ the network is given nothing but noise. This page follows one run from its first
 def _input(run_dir, config):
     n, shape, held_out = config["data"]["images"], config["data"]["shape"], config["train"]["held_out"]
     skipped_file = run_dir / "skipped.txt"
-    skipped = skipped_file.read_text(encoding="utf-8").splitlines() if skipped_file.exists() else []
+    skipped = skipped_file.read_text(encoding="utf-8", errors="replace").splitlines() if skipped_file.exists() else []
     folded = f"""<details><summary>{len(skipped)} {"file was" if len(skipped) == 1 else "files were"} skipped</summary>
 <ul>{"".join(f"<li>{escape(line)}</li>" for line in skipped)}</ul></details>""" if skipped else ""
     kept = (f"About {held_out:.0%} of the pictures are held out: the network never trains on them, so they show later whether it has "
