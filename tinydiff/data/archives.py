@@ -87,18 +87,17 @@ class Listing:
         self.entries += 1
         if self.entries > MAX_ENTRIES:
             raise RefusedArchive(f"is refused: it has more than {MAX_ENTRIES:,} entries")
-        pure = PurePosixPath(name)
-        if read is None or any(part.startswith(".") and part != ".." or part == "__MACOSX" for part in pure.parts):
-            return
-        if pure.suffix.lower() not in PICTURE_SUFFIXES and not isinstance(read, Unlisted):
-            return
         windows = PureWindowsPath(name)  # it knows the separators and roots of all systems
+        if read is None or any(part.startswith(".") and part != ".." or part == "__MACOSX" for part in windows.parts):
+            return
+        if windows.suffix.lower() not in PICTURE_SUFFIXES and not isinstance(read, Unlisted):
+            return
         if len(name) > MAX_NAME:
             name, read = name[:MAX_NAME // 8] + "...", Refused(f"its name has more than {MAX_NAME:,} characters")
         elif windows.anchor or ".." in windows.parts:
             read = Refused("its name leads out of the archive")
         else:
-            name = str(pure)  # ./a.jpg is a.jpg
+            name = str(PurePosixPath(name))  # ./a.jpg is a.jpg
         self.letters += len(name)
         if self.letters > MAX_NAMES:
             raise RefusedArchive(f"is refused: the names in it have more than {MAX_NAMES:,} characters")
