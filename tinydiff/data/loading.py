@@ -3,19 +3,21 @@ import itertools
 import operator
 import os.path
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from tinydiff.data.archives import Refused, list_pictures, read_file
+from tinydiff.data.cache import CACHE_BYTES, CacheWriter, cache_places, open_cache, source_key
 from tinydiff.data.decoding import decode, reason
 from tinydiff.data.image_set import ImageSet
 from tinydiff.text import one_line
 
 
-def load_images(path: str | Path, size: int = 64, limit: int | None = None, on_bad: str = "skip") -> ImageSet:
+def load_images(path: str | Path, size: int = 64, limit: int | None = None, on_bad: str = "skip",
+                progress: Callable[[int, int], None] | None = None) -> ImageSet:
     """The pictures of a folder (searched recursively), a .zip or a .tar[.gz], as (N,size,size,3) uint8.
 
     Each picture is turned as its EXIF orientation says, laid over white where it is transparent, converted to RGB, cropped to
@@ -25,6 +27,11 @@ def load_images(path: str | Path, size: int = 64, limit: int | None = None, on_b
     limit   stop after this many good pictures (at least 2): the first by name or, where there are labels, the first of each class, the
             second of each, ..., so that every class has its share
     on_bad  "skip": a file that cannot be read goes to `.skipped` with its reason; "raise": it is a ValueError
+    progress(done, most) is called after each picture that is read; `most` there may be.
+
+    Pictures that take more than CACHE_BYTES are never in memory all at once: they are written to a file beside `path` or in the user's cache
+    folder (see `cache`), and `.images` is a read-only memory map of it. The next time nothing is read but that file, unless it is damaged or
+    a name, a size or a time of the source has changed.
 
     Labels: where every picture lies in one of two or more sibling folders, the folders' names are the labels (whatever the
     limit), control characters in them escaped; otherwise `.labels` is None. Hidden files, __MACOSX and files without a picture's suffix
@@ -34,34 +41,62 @@ def load_images(path: str | Path, size: int = 64, limit: int | None = None, on_b
     pictures themselves. Links in archives, linked folders and names that lead out of the archive are skipped, bombs are refused.
 
     Raises FileNotFoundError where path does not exist, ValueError where it is something else than a folder or an archive, can't be read, is
-    damaged or a bomb, or holds fewer than 2 readable pictures, and TypeError or ValueError for the other arguments.
+    damaged or a bomb, or holds fewer than 2 readable pictures, TypeError or ValueError for the other arguments, and OSError where there is no
+    room for the cache.
     """
     size = _whole_number("size", size, least=1)
     limit = limit if limit is None else _whole_number("limit", limit, least=2)
     if on_bad not in ("skip", "raise"):
         raise ValueError(f'load_images: on_bad must be "skip" or "raise", not {on_bad!r}')
     path = Path(path)
-    images, skipped = {}, []
+    places = cache_places(path, size, limit)
+    for place in filter(os.path.exists, places):
+        cached = open_cache(place, source_key(path, size, limit))
+        if cached and on_bad == "raise" and cached.skipped:
+            raise _bad(path, *cached.skipped[0])
+        if cached:
+            return cached
+
+    names, skipped = [], []
     with ExitStack() as stack:
         files = list_pictures(path, stack)
         folder = _class_folders([name for name, read in files.items() if not isinstance(read, Refused)])
+        most = min(len(files), limit or len(files))
+        large = most * size * size * 3 > CACHE_BYTES
+        key = source_key(path, size, limit) if large else None  # before the files are read: one that changes meanwhile makes the cache stale
+        pictures = stack.enter_context(CacheWriter(places, size, most)) if large else []
         for name in _class_by_class(files, folder):
-            if len(images) == limit:
+            if len(names) == limit:
                 break
             try:
-                images[name] = decode(files[name](), size)
+                picture = decode(files[name](), size)
             except Exception as error:  # decoders answer damaged data with nearly every exception there is
                 if on_bad == "raise":
-                    raise ValueError(f"load_images: {one_line(name)} in {path}: {reason(error)}") from error
+                    raise _bad(path, name, reason(error)) from error
                 skipped.append((name, reason(error)))
-    names, skipped = sorted(images), sorted(skipped)
-    if len(images) < 2:
-        first = f"; {len(skipped)} could not be read, the first: {one_line(': '.join(skipped[0]))}" if skipped else ""
-        raise ValueError(f"load_images: readable pictures in {path}: {len(images)}, need at least 2{first}. "
-                         "Give a folder, .zip or .tar[.gz] of pictures (.jpg, .png, ...)")
-    index = {label: i for i, label in enumerate(sorted(set(folder.values())))}
-    labels = np.array([index[folder[name]] for name in names], dtype=np.int64) if folder else None
-    return ImageSet(np.stack([images[name] for name in names]), labels, [one_line(label) for label in index], names, skipped)
+                continue
+            pictures.append(picture)
+            names.append(name)
+            if progress:
+                progress(len(names), most)
+        skipped.sort()
+        if len(names) < 2:
+            first = f"; {len(skipped)} could not be read, the first: {one_line(': '.join(skipped[0]))}" if skipped else ""
+            raise ValueError(f"load_images: readable pictures in {path}: {len(names)}, need at least 2{first}. "
+                             "Give a folder, .zip or .tar[.gz] of pictures (.jpg, .png, ...)")
+        order = sorted(range(len(names)), key=names.__getitem__)
+        names.sort()
+        index = {label: i for i, label in enumerate(sorted(set(folder.values())))}
+        labels = [index[folder[name]] for name in names] if folder else None
+        label_names = [one_line(label) for label in index]
+        if large:
+            return pictures.finish(order, key, {"labels": labels, "label_names": label_names, "names": names, "skipped": skipped})
+    labels = np.array(labels, dtype=np.int64) if folder else None
+    return ImageSet(np.stack([pictures[i] for i in order]), labels, label_names, names, skipped)
+
+
+def _bad(path, name, why):
+    return ValueError(f"load_images: {one_line(name)} in {path}: {why}")
 
 
 def load_image(path: str | Path, size: int = 64) -> np.ndarray:
