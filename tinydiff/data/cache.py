@@ -84,7 +84,10 @@ def open_cache(file_name: Path, key: dict) -> ImageSet | None:
                 return None
             images = np.memmap(file, np.uint8, "r", start, shape)
         labels = None if facts["labels"] is None else np.array(facts["labels"], np.int64)
-        return ImageSet(images, labels, facts["label_names"], facts["names"], [(name, why) for name, why in facts["skipped"]])
+        skipped = [(name, why) for name, why in facts["skipped"]]
+        if not all(isinstance(text, str) for texts in (facts["label_names"], facts["names"], *skipped) for text in texts):
+            return None
+        return ImageSet(images, labels, facts["label_names"], facts["names"], skipped)
     except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, struct.error):
         return None
 
