@@ -68,7 +68,7 @@ def list_pictures(path: Path, stack: ExitStack) -> dict[str, Callable[[], bytes]
             raise RefusedArchive(f"is neither a folder nor a readable .zip or .tar[.gz]; {ADVICE}")
     except RefusedArchive as error:
         raise ValueError(f"load_images: {path} {error}") from error
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         raise ValueError(f"load_images: {path} can't be read ({reason(error)})") from error
     except Exception as error:  # tarfile and zipfile answer damaged headers with nearly every exception there is
         raise ValueError(f"load_images: {path} is a damaged archive ({reason(error)}); make or download it again") from error
@@ -245,7 +245,10 @@ class _Sips:
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
     def read(self, size=-1):
-        data = self.file.read(size if 0 <= size <= self.most else self.most + 1)
-        if len(data) > self.most:
+        if size < 0:  # all that is left
+            here = self.file.tell()
+            size = self.file.seek(0, os.SEEK_END) - here
+            self.file.seek(here)
+        if size > self.most:
             raise ValueError(f"a header of more than {self.most:,} bytes")
-        return data
+        return self.file.read(size)

@@ -6,6 +6,7 @@ cache folder. Whatever is wrong with it, or different in the source, it is made 
 """
 import glob
 import hashlib
+import io
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import struct
 import time
 import uuid
 import zlib
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -67,22 +68,20 @@ def open_cache(file_name: Path, key: dict) -> ImageSet | None:
     """The set with its pictures mapped, read-only, or None where there is no whole and undamaged cache of what the key describes."""
     try:
         with open(file_name, "rb") as file:
-            if np.lib.format.read_magic(file) != (1, 0):
-                return None
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-            start, whole = file.tell(), os.fstat(file.fileno()).st_size
-            if shape[1:] != (key["size"], key["size"], 3) or dtype != np.uint8 or fortran_order:
-                return None
-            file.seek(-TAIL.size, os.SEEK_END)
+            whole = file.seek(-TAIL.size, os.SEEK_END)
             length, crc32 = TAIL.unpack(file.read())
-            if length > MAX_JSON or start + math.prod(shape) + length + TAIL.size != whole:
+            if length > min(MAX_JSON, whole):
                 return None
-            file.seek(-TAIL.size - length, os.SEEK_END)
+            end = file.seek(whole - length)
             text = file.read(length)
             facts = json.loads(text) if zlib.crc32(text) == crc32 else {}
-            if facts.get("key") != key or _crc32(file, start, math.prod(shape)) != facts["crc32"]:
+            if facts.get("key") != key:
                 return None
-            images = np.memmap(file, np.uint8, "r", start, shape)
+            header, shape = _header(len(facts["names"]), key["size"])
+            file.seek(0)
+            if file.read(HEADER) != header or HEADER + math.prod(shape) != end or _crc32(file, HEADER, math.prod(shape)) != facts["crc32"]:
+                return None
+            images = np.memmap(file, np.uint8, "r", HEADER, shape)
         labels = None if facts["labels"] is None else np.array(facts["labels"], np.int64)
         skipped = [(name, why) for name, why in facts["skipped"]]
         if not all(isinstance(text, str) for texts in (facts["label_names"], facts["names"], *skipped) for text in texts):
@@ -120,7 +119,8 @@ class CacheWriter:
 
     def __exit__(self, *_):
         for file in self.temporary:
-            file.close()
+            with suppress(OSError):  # of a full disk: closing tries once more to write
+                file.close()
             Path(file.name).unlink(missing_ok=True)
 
     def append(self, picture: np.ndarray) -> None:
@@ -137,8 +137,7 @@ class CacheWriter:
                 self._write(self.file, unordered.read(self.row))
         file = self.file
         file.seek(0)
-        side = key["size"]
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (self.count, side, side, 3)})
+        self._write(file, _header(self.count, key["size"])[0])
         text = json.dumps(facts | {"key": key, "crc32": _crc32(file, HEADER, self.count * self.row)}).encode()
         file.seek(0, os.SEEK_END)
         self._write(file, text + TAIL.pack(len(text), zlib.crc32(text)))
@@ -171,6 +170,13 @@ class CacheWriter:
     def _failed(self, error):
         return OSError(f"load_images: the pictures' cache {self.place} could not be written ({reason(error)}). Free some space, set TINYDIFF_CACHE "
                        "to a folder that has it, or use fewer or smaller pictures")
+
+
+def _header(n, size):
+    """The first HEADER bytes of the .npy file of n pictures, and the array's shape."""
+    shape, header = (n, size, size, 3), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return header.getvalue(), shape
 
 
 def _crc32(file, start, count):
