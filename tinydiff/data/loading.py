@@ -65,7 +65,7 @@ def load_images(path: str | Path, size: int = 64, limit: int | None = None, on_b
         large = most * size * size * 3 > CACHE_BYTES
         key = source_key(path, size, limit) if large else None  # before the files are read: one that changes meanwhile makes the cache stale
         pictures = stack.enter_context(CacheWriter(places, size, most)) if large else []
-        for name in _class_by_class(files, folder):
+        for name in class_by_class(files, folder):
             if len(names) == limit:
                 break
             try:
@@ -132,7 +132,7 @@ def _class_folders(names: list[str]) -> dict[str, str]:
     return {name: parent[-1] for name, parent in zip(names, parents)}
 
 
-def _class_by_class(names: Iterable[str], folder: dict[str, str]) -> list[str]:
+def class_by_class(names: Iterable[str], folder: dict[str, str]) -> list[str]:
     """The names in the order in which a limit counts them: the first of each class, the second of each, ...; without classes as they are."""
     counts = defaultdict(itertools.count)
     place = {name: next(counts[folder.get(name)]) for name in names}
