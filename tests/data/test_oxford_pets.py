@@ -117,7 +117,7 @@ def test_cats_with_a_box_are_cropped_to_it_and_the_others_counted(server, tmp_pa
     assert cats.label_names == ["Bombay", "Maine Coon"] and cats.labels.tolist() == [0, 1, 1, 1]
     assert np.abs(cats.images.astype(int) - (200, 0, 0)).max() < 30                # JPEG's error at the colour's edge; grey would be 128 away
     assert said == [f"The Oxford-IIIT Pet photographs (licence CC BY-SA 4.0) are downloaded once, to {tmp_path / 'pets'}.",
-                    "Oxford-IIIT Pet: 4 cats with a box around the head; left out: 1 cats without one, 2 dogs."]
+                    "Oxford-IIIT Pet: 4 cats with a box around the head; left out: 1 without one and 2 dogs."]
     size = len(FILES["/images.tar.gz"]) / 1e6
     assert f"images.tar.gz: {size:.1f} of {size:.1f} MB" in shown and shown[-1] == "cats read: 4 of 4"
 

@@ -54,7 +54,7 @@ def load_oxford_pets(size: int = 64, limit: int | None = None, folder: Path | No
     folder = download_oxford_pets(folder, say, progress, images, annotations)
     with tarfile.open(_archive(folder, annotations), "r|gz") as archive:
         cats, boxes, dogs = read_annotations(archive)
-    say(f"Oxford-IIIT Pet: {len(boxes):,} cats with a box around the head; left out: {len(cats) - len(boxes):,} cats without one, {dogs:,} dogs.")
+    say(f"Oxford-IIIT Pet: {len(boxes):,} cats with a box around the head; left out: {len(cats) - len(boxes):,} without one and {dogs:,} dogs.")
     breeds = {name: name.rpartition("_")[0].replace("_", " ") for name in boxes}     # British_Shorthair_7 -> British Shorthair
     label_names = sorted(set(breeds.values()))
     wanted = set(class_by_class(sorted(boxes), breeds)[:limit])
