@@ -105,6 +105,8 @@ def test_a_changed_source_is_read_again(tmp_path, what):
     folder = make_folder(tmp_path / "pictures")
     load_images(folder, 16)
     CHANGES[what](folder)
+    with pytest.raises(pytest.fail.Exception, match="a picture was read"):
+        read_without_decoding(folder, 16)
     assert same(load_images(folder, 16), in_memory(folder, 16))
     assert len(list(tmp_path.glob("*.npy"))) == 1
 
@@ -116,10 +118,11 @@ def test_a_changed_archive_other_sizes_limits_and_versions(tmp_path, monkeypatch
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("black/7.png", picture(7))
     assert len(load_images(path, 16)) == 10
-    for module, name, value in ((cache, "VERSION", 2), (cache.PIL, "__version__", "0.1")):
-        monkeypatch.setattr(module, name, value)
-        with pytest.raises(pytest.fail.Exception, match="a picture was read"):
-            read_without_decoding(path, 16, on_bad="raise")
+    for module, name, value in ((cache, "VERSION", 2), (cache.PIL, "__version__", "0.1"), (cache, "MAX_JSON", 10)):
+        with monkeypatch.context() as patch, pytest.raises(pytest.fail.Exception, match="a picture was read"):
+            patch.setattr(module, name, value)
+            read_without_decoding(path, 16)
+    assert len(read_without_decoding(path, 16)) == 10
 
 
 def test_on_bad_raise_is_obeyed_by_a_cache(tmp_path):
@@ -151,6 +154,9 @@ def test_a_damaged_cache_is_never_taken_for_a_good_one(tmp_path):
         assert (cache.open_cache(file, key) is None) == (data != whole)
 
     damage()
+    for at in range(len(whole)):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:])
+        assert cache.open_cache(file, key) is None, at
     for data in (b"", whole[:-1], whole[:3000], whole[:1000] + b"?" + whole[1001:]):
         file.write_bytes(data)
         assert same(load_images(path, 8), expected) and file.read_bytes() == whole

@@ -256,6 +256,15 @@ def test_of_a_thousand_frames_one_is_decoded(tmp_path, format):
 
 # ----- folders
 
+def test_a_long_file_is_not_read_whole(tmp_path, monkeypatch):
+    for name, data in GOOD:
+        (tmp_path / name).write_bytes(data)
+    with open(tmp_path / "long.png", "wb") as file:
+        file.truncate(2**24)
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 2**20)
+    assert load_images(tmp_path).skipped == [("long.png", "the file is larger than 1 MiB")]
+
+
 def test_a_file_that_is_removed_while_the_others_are_read(tmp_path, monkeypatch):
     for name, data in (*GOOD, ("good3.png", picture(3))):
         (tmp_path / name).write_bytes(data)
