@@ -220,8 +220,10 @@ class Tensor:
     __getitem__ = lambda a, index: PRIMITIVES["getitem"](a, index)
 
     def __repr__(self):
+        """The values (of a large array its corners), dtype, shape, and the op that made it."""
         made = f", made by {self.node.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
-        return f"Tensor({np.array2string(self._array, separator=', ', prefix='Tensor(')}, {self.dtype}{made})"
+        values = np.array2string(self._array, separator=", ", prefix="Tensor(", threshold=100, edgeitems=3 if self.ndim < 3 else 1)
+        return f"Tensor({values}, {self.dtype} {self.shape}{made})"
 
 
 def leaf(array):

@@ -42,8 +42,10 @@ class Schedule:
             object.__setattr__(self, name, a)
 
     def __repr__(self):
-        kind = "variance preserving, " if self._preserves_variance() else ""
-        return f"Schedule(T={self.T}, {kind}log SNR {self.log_snr[0]:.2f} to {self.log_snr[-1]:.2f})"
+        kind = ("variance preserving: " if self._preserves_variance() else "variance exploding: " if np.all(self.alpha == 1) else
+                "straight lines: " if np.all(np.abs(self.alpha + self.sigma - 1) < 1e-8) else "")
+        ranges = (f"{name} {a[0]:.4g} to {a[-1]:.4g}" for name, a in (("alpha", self.alpha), ("sigma", self.sigma), ("log SNR", self.log_snr)))
+        return f"Schedule(T={self.T}, {kind}{', '.join(ranges)})"
 
     @property
     def T(self) -> int:

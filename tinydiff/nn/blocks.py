@@ -33,6 +33,9 @@ class ResBlock(Module):
         h = self.conv1(self.norm1(x), shift=self.time(emb))  # (N,H,W,F)
         return self.conv2(self.dropout(self.norm2(h)), residual=x if self.shortcut is None else self.shortcut(x))
 
+    def _output(self, H, W):
+        return self.conv2._output(H, W)
+
 
 class Attention(Module):
     """Every pixel looks at every other, and what it finds is added to it: x (N,H,W,C) -> the same.
@@ -57,3 +60,6 @@ class Attention(Module):
 
     def _details(self):
         return f"{self.heads} heads"
+
+    def _output(self, H, W):
+        return self.out._output(H, W)

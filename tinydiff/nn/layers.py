@@ -35,6 +35,9 @@ class Linear(Module):
     def _details(self):
         return "{} -> {}".format(*self.weight.shape)
 
+    def _output(self, H, W):
+        return "...", self.bias.size
+
 
 class Conv2d(Module):
     """Convolution with an odd square kernel, padded so that stride 1 keeps the size: (N,H,W,C) -> (N,H/stride,W/stride,F).
@@ -63,12 +66,20 @@ class Conv2d(Module):
         K, _, C, F = self.weight.shape
         return f"{C} -> {F}, {K}x{K}" + (f", stride {self.stride}" if self.stride > 1 else "")
 
+    def _output(self, H, W):
+        if self.stride > 1:
+            H, W = (f"{n}/{self.stride}" if isinstance(n, str) else -(-n // self.stride) for n in (H, W))
+        return "N", H, W, self.bias.size
+
 
 class UpsampleConv2d(Conv2d):
     """Each pixel twice both ways, then a 3x3 convolution: (N,H,W,C) -> (N,2H,2W,F). The large picture in between is never made."""
 
     def __call__(self, x):
         return ops.upsample_conv2d(x, self.weight, self.bias)
+
+    def _output(self, H, W):
+        return super()._output(*(f"2{n}" if isinstance(n, str) else 2 * n for n in (H, W)))
 
 
 class GroupNorm(Module):
@@ -91,6 +102,9 @@ class GroupNorm(Module):
     def _details(self):
         return f"{self.weight.size}, {self.groups} groups" + (f", {self.act}" if self.act else "")
 
+    def _output(self, H, W):
+        return "N", H, W, self.weight.size
+
 
 class Embedding(Module):
     """A learned vector for each integer: ids (...,) of 0..n-1 -> (..., C). weight (n,C) starts standard normal."""
@@ -103,6 +117,9 @@ class Embedding(Module):
 
     def _details(self):
         return "{} x {}".format(*self.weight.shape)
+
+    def _output(self, H, W):
+        return "...", self.weight.shape[1]
 
 
 class Dropout(Module):
@@ -137,3 +154,18 @@ class Sequential(Module):
         for layer in self.layers:
             x = layer(x)
         return x
+
+    def _output(self, H, W):
+        return self._outputs(H, W)[-1]
+
+    def _size_inside(self, name, H, W):
+        shape = self._outputs(H, W)[int(name.removeprefix("layers."))]
+        return shape[1:3] if len(shape) == 4 else (H, W)
+
+    def _outputs(self, H, W):
+        """The shapes between the layers, from before the first to after the last. What is no Module, or has no shape, changes none."""
+        shapes = [()]
+        for layer in self.layers:
+            H, W = shapes[-1][1:3] if len(shapes[-1]) == 4 else (H, W)
+            shapes.append((layer._output(H, W) if isinstance(layer, Module) else ()) or shapes[-1])
+        return shapes
