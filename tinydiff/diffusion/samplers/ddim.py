@@ -6,7 +6,19 @@ amounts that belong to s. Of the noise sigma_s, a part s_hat may be drawn afresh
     x_s = alpha_s x_0 + sqrt(sigma_s^2 - s_hat^2) eps + s_hat z,     z from N(0, I)
     s_hat = eta sqrt(sigma_{t|s}^2 sigma_s^2 / sigma_t^2)            equation 16, for any alpha and sigma
 
-eta = 0 draws nothing: one x_T gives one picture. eta = 1 is DDPM.
+Why any s_hat will do: given x_0, the true eps is N(0, I), and so is z. Then x_s is alpha_s x_0 with noise of variance
+(sigma_s^2 - s_hat^2) + s_hat^2 = sigma_s^2, the right amount for the time s; and of the forward process a network has seen nothing but these
+amounts, one t at a time.
+
+eta = 0 draws nothing: one x_T gives one picture. eta = 1 is DDPM: then s_hat^2 = beta_tilde of `posterior.py`, and what multiplies x_t is
+
+    sqrt(sigma_s^2 - s_hat^2) / sigma_t = sigma_s sqrt(sigma_t^2 - sigma_{t|s}^2) / sigma_t^2 = alpha_{t|s} sigma_s^2 / sigma_t^2
+
+just as in DDPM's mean, since sigma_t^2 - sigma_{t|s}^2 = alpha_{t|s}^2 sigma_s^2.
+
+Checked by `tests/diffusion/test_samplers.py::test_every_step_has_the_noise_of_its_time`,
+`tests/diffusion/test_samplers.py::test_ddim_with_eta_1_is_ddpm` and
+`tests/diffusion/test_samplers.py::test_ddim_converges_to_the_probability_flow_at_first_order`.
 """
 from math import sqrt
 from typing import Iterator

@@ -1,7 +1,7 @@
 """DDPM: walk the forward process backwards, one random step at a time (Ho et al. 2020, arXiv 2006.11239, algorithm 2).
 
 If x_0 were known, Bayes' rule would give the exact way back from t to an earlier s (equations 6 and 7; here for any alpha and sigma, as in
-Kingma et al. 2021, arXiv 2107.00630, appendix A):
+Kingma et al. 2021, arXiv 2107.00630, appendix A; derived in `posterior.py`, where sigma_{t|s}^2 is beta and the variance beta_tilde):
 
     q(x_s | x_t, x_0) = N(mean, variance)
     mean     = alpha_{t|s} sigma_s^2 / sigma_t^2  x_t  +  alpha_s sigma_{t|s}^2 / sigma_t^2  x_0
