@@ -8,8 +8,13 @@ central difference measures it from forward passes alone:
 A random u matters: were u all ones, a softmax whose gradient is always zero would pass, since its outputs sum to 1 whatever x is. One
 random direction for each input finds a fault anywhere in it (as in HIPS Autograd's test_util); only then is it halved, again and again, to
 find where.
+
+Read first: `autograd.py`.
 """
+from typing import Callable, Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinydiff.autograd import Tensor, no_grad
 
@@ -18,7 +23,8 @@ class GradientError(AssertionError):
     """A gradient that finite differences contradict."""
 
 
-def gradcheck(fn, inputs, rng=None, eps=1e-5, rtol=1e-6, atol=1e-8):
+def gradcheck(fn: Callable[..., Tensor], inputs: Sequence[ArrayLike], rng: np.random.Generator | None = None, eps: float = 1e-5, rtol: float = 1e-6,
+              atol: float = 1e-8) -> float:
     """Compare the gradients of fn with central differences along a random direction of each input; return the worst relative error.
 
     fn: takes Tensors, returns one Tensor; the same each time it is called (so a generator that it draws from must be made inside).

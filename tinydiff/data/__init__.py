@@ -4,6 +4,8 @@ load_images  any pictures that Pillow can open -> ImageSet
 load_image   one picture from a file
 drawn_cats   cartoon cat faces, as many as wanted, when there is no data at hand -> ImageSet
 to_model     uint8 -> float32 in [-1, 1], what the network sees; to_uint8 is the way back
+
+Read first: nothing.
 """
 from tinydiff.data.drawn_cats import drawn_cats
 from tinydiff.data.image_set import ImageSet, to_model, to_uint8

@@ -2,6 +2,8 @@
 
 Whatever must end at an outline, such as stripes at the edge of the face, is painted freely on a layer of its own and laid on
 through a mask. The numbers are a drawing: nothing but the look of the cats depends on them.
+
+Read first: `cat_traits.py`.
 """
 import numpy as np
 from PIL import Image

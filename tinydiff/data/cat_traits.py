@@ -1,4 +1,7 @@
-"""What makes one drawn cat differ from the next: its colours, pattern, ears, eyes, expression and pose, drawn at random."""
+"""What makes one drawn cat differ from the next: its colours, pattern, ears, eyes, expression and pose, drawn at random.
+
+Read first: `drawn_cats.py`.
+"""
 from dataclasses import dataclass
 
 import numpy as np

@@ -19,6 +19,8 @@ Read in this order:
     likelihood.py  how likely a model finds pictures, in bits per dimension: a bound; flow_likelihood.py: the likelihood itself
 
 Apart from losses.py and denoiser.py, everything here is NumPy arrays in and out; a sampler never sees a network, only `denoise`.
+
+Read first: nothing; a network is any function here.
 """
 from tinydiff.diffusion.denoiser import denoiser
 from tinydiff.diffusion.editing import ddim_invert, noised_start, slerp

@@ -25,6 +25,8 @@ Checked by `tests/diffusion/test_posterior.py::test_posterior_is_bayes_rule`, an
 The best variance of a network's step lies between beta_tilde, right where x_0 is known, and beta, right where x_0 is noise itself. So a
 network with learned variance answers with a number v in [-1, 1] for each number of the picture, and is taken to mean the fraction
 (v + 1)/2 of the way from log beta_tilde to log beta (Nichol and Dhariwal 2021, arXiv 2102.09672, equation 15).
+
+Read first: `forward.py`.
 """
 import numpy as np
 

@@ -5,10 +5,13 @@ alpha and sigma, index 0 the least noise and index T-1 the most. The DDPM papers
 
 Where alpha^2 + sigma^2 = 1 the schedule is *variance preserving*: a picture of variance 1 keeps variance 1 while the noise takes over.
 `examples/schedules.py` draws them all.
+
+Read first: `__init__.py`.
 """
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,7 +66,7 @@ class Schedule:
         with np.errstate(divide="ignore"):
             return 2 * (np.log(self.alpha) - np.log(self.sigma))
 
-    def at(self, t):
+    def at(self, t: ArrayLike) -> tuple:
         """alpha and sigma at time t: two floats for a number t, two float64 arrays of t's shape for an array.
 
         t is real, 0 to T-1; between the grid points alpha^2 and sigma^2 are interpolated linearly. t = -1 is the clean picture, one step
@@ -97,7 +100,7 @@ class Schedule:
         return bool(np.all(np.abs(self.alpha**2 + self.sigma**2 - 1) < 1e-8))
 
 
-def from_betas(betas) -> Schedule:
+def from_betas(betas: ArrayLike) -> Schedule:
     """The variance-preserving schedule whose step t makes x into `sqrt(1 - betas[t]) x + sqrt(betas[t]) noise`. betas (T,) in (0, 1)."""
     betas = np.asarray(betas, dtype=np.float64)
     bad = np.flatnonzero(~((betas > 0) & (betas < 1)))
@@ -107,7 +110,7 @@ def from_betas(betas) -> Schedule:
     return Schedule(np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar))
 
 
-def from_curve(curve) -> Schedule:
+def from_curve(curve: ArrayLike) -> Schedule:
     """The variance-preserving schedule whose alpha_bar falls as curve (T+1,), before the first step and after each, up to a factor.
 
     Betas are clipped at 0.999 (Nichol and Dhariwal 2021, arXiv 2102.09672, section 3.2), and alpha_bar is built again from the clipped

@@ -3,6 +3,8 @@
 A parameter is a `Tensor` with `requires_grad=True` kept as an attribute of a Module. An attribute may also be another Module, or a
 list of Modules (nested as you like), and a parameter's name is the path that leads to it: `down.0.1.block.conv1.weight` is
 `model.down[0][1].block.conv1.weight`.
+
+Read first: `autograd.py`.
 """
 from collections.abc import Iterator
 
@@ -12,10 +14,10 @@ from tinydiff.autograd import Tensor
 
 
 class Module:
-    """Base class of layers and networks. A subclass makes its parts in `__init__` and computes in `__call__`."""
+    """Base class of layers and networks. A subclass makes its parts in `__init__` and computes in `__call__`: Tensors (N,...) -> Tensor."""
 
     training = True
-    keys = None
+    keys: list[list[int]] | None = None
     folded = False          # whether the tree that `repr` draws of a larger module shows this one without its parts
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
@@ -101,7 +103,7 @@ class Module:
         return H, W
 
 
-def _modules_in(name: str, value) -> Iterator[tuple[str, Module]]:
+def _modules_in(name: str, value: object) -> Iterator[tuple[str, Module]]:
     """The modules in an attribute: itself, or those of a list, numbered."""
     if isinstance(value, Module):
         yield name, value

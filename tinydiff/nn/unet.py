@@ -14,11 +14,14 @@ After Ronneberger et al. 2015 (arXiv 1505.04597) and, with residual blocks, atte
       upsample
       up[0]    64 pixels    block  block  block
     norm_out, conv_out
+
+Read first: `blocks.py`.
 """
 import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from tinydiff import ops
 from tinydiff.autograd import Tensor
@@ -80,7 +83,7 @@ class UNetConfig:
 LEVELS = ("down", "downsample", "up", "upsample")       # the UNet's attributes that have an entry for each level
 
 
-def time_embedding(t, width: int) -> np.ndarray:
+def time_embedding(t: ArrayLike, width: int) -> np.ndarray:
     """cos(t f_i) for all i, then sin(t f_i), with f_i = 10000^(-i / (width/2)): t (N,) in 0..1000 -> (N,width) float64.
 
     Slow waves tell early from late, fast ones neighbouring times apart. Vaswani et al. 2017 (arXiv 1706.03762, section 3.5), with the
@@ -96,11 +99,11 @@ class Stage(Module):
     """A residual block and, at the resolutions that have it, attention: x (N,H,W,C), emb (N,E) -> (N,H,W,F)."""
     folded = True
 
-    def __init__(self, C: int, F: int, E: int, attend: bool, config: UNetConfig, *, rng: np.random.Generator, dtype):
+    def __init__(self, C: int, F: int, E: int, attend: bool, config: UNetConfig, *, rng: np.random.Generator, dtype: DTypeLike):
         self.block = ResBlock(C, F, E, config.groups, config.dropout, rng=rng, dtype=dtype)
         self.attention = Attention(F, config.heads, config.groups, rng=rng, dtype=dtype) if attend else None
 
-    def __call__(self, x, emb):
+    def __call__(self, x: Tensor | list[Tensor], emb: Tensor) -> Tensor:
         h = self.block(x, emb)
         return h if self.attention is None else self.attention(h)
 
@@ -134,7 +137,7 @@ class UNet(Module):
     """
     recompute = False
 
-    def __init__(self, config: UNetConfig, *, rng: np.random.Generator, dtype=np.float32):
+    def __init__(self, config: UNetConfig, *, rng: np.random.Generator, dtype: DTypeLike = np.float32):
         self.config, self.dtype, self.self_condition = config, np.dtype(dtype), config.self_condition
         new = dict(rng=rng, dtype=dtype)
         widths = [config.channels * mult for mult in config.channel_mults]
@@ -173,7 +176,7 @@ class UNet(Module):
         self.norm_out = GroupNorm(C, config.groups, act="silu", dtype=dtype)
         self.conv_out = Conv2d(C, config.out_channels or config.in_channels, zero=True, **new)
 
-    def __call__(self, x, t, y=None, x0=None) -> Tensor:
+    def __call__(self, x: Tensor | np.ndarray, t: ArrayLike, y: ArrayLike | None = None, x0: np.ndarray | None = None) -> Tensor:
         """Its answer to x, a Tensor (N,H,W,out_channels).
 
         x   (N,H,W,in_channels), an array, converted to the network's dtype, or a Tensor, taken as it is. H and W need not be image_size, but
@@ -214,7 +217,7 @@ class UNet(Module):
 
         return self.conv_out(self.norm_out(h))  # (N,H,W,out_channels)
 
-    def _embed(self, N: int, t, y):
+    def _embed(self, N, t, y):
         """What every block is told: SiLU(MLP(time) + label), (N,E). Each block's own Linear follows the SiLU, so it is done once, here."""
         emb = self.time_mlp(time_embedding(t, self.config.channels).astype(self.dtype))
         if self.labels is not None:

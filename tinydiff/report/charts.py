@@ -1,8 +1,12 @@
 """The loss of a run as a picture, as SVG inside a page and as text in a terminal, all three from the same axes.
 
 The loss axis is logarithmic: the first epoch divides the loss by ten, the last ones by 1.05, and both should be seen.
+
+Read first: `log.py`, `pictures.py`.
 """
 import math
+from pathlib import Path
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +65,7 @@ def smooth(loss):
     return (total[end] - total[first]) / (end - first)
 
 
-def loss_png(log: RunLog, path, width=1200, height=640) -> None:
+def loss_png(log: RunLog, path: str | Path, width: int = 1200, height: int = 640) -> None:
     """Draws the chart into a PNG file: each step's loss faintly, their moving mean, and the held-out loss of each epoch."""
     a, s = axes(log), SUPERSAMPLING
     left, right, top, bottom = 92, width - 32, 64, height - 84
@@ -98,7 +102,7 @@ def loss_png(log: RunLog, path, width=1200, height=640) -> None:
     canvas.reduce(s).save(path)
 
 
-def loss_svg(log: RunLog, width=720, height=360) -> str:
+def loss_svg(log: RunLog, width: int = 720, height: int = 360) -> str:
     """The chart as an <svg> element in the colours of the page: the CSS variables --train, --held-out, --line and --muted."""
     a = axes(log)
     left, right, top, bottom = 64, width - 14, 16, height - 40
@@ -125,7 +129,7 @@ def loss_svg(log: RunLog, width=720, height=360) -> str:
     return "".join(parts) + "</svg>"
 
 
-def loss_text(log: RunLog, width=72, height=12, unicode=True) -> str:
+def loss_text(log: RunLog, width: int = 72, height: int = 12, unicode: bool = True) -> str:
     """The chart as lines of text of at most `width` characters: the moving mean as a curve, the held-out losses as points.
 
     unicode: draw with Braille dots, 2 x 4 to a character; otherwise with ASCII alone.

@@ -1,4 +1,7 @@
-"""Each generated picture beside the training picture that it is nearest to: a copy would be seen at once."""
+"""Each generated picture beside the training picture that it is nearest to: a copy would be seen at once.
+
+Read first: `pictures.py`.
+"""
 import math
 
 import numpy as np
@@ -9,7 +12,8 @@ from tinydiff.report.pictures import CARD, INK, LINE, MARGIN, MUTED, _enlarge, _
 GAP = 18            # pixels of card between two pairs; within a pair there is none, so that it is seen as one
 
 
-def neighbour_sheet(samples, neighbours, distances, columns=4, scale=None) -> Image.Image:
+def neighbour_sheet(samples: np.ndarray, neighbours: np.ndarray, distances: np.ndarray, columns: int = 4,
+                    scale: int | None = None) -> Image.Image:
     """A sheet of pairs, a sample on the left and its neighbour on the right, below them how far apart they are; the nearest pairs first.
 
     samples, neighbours: uint8 (N, H, W, C), C 1 or 3: `nearest(samples, training).of(training)` are the neighbours. distances: N numbers,

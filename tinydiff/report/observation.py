@@ -1,4 +1,8 @@
-"""One remark on each epoch, said from the losses alone."""
+"""One remark on each epoch, said from the losses alone.
+
+Read first: `log.py`.
+"""
+from typing import Sequence
 
 STILL_NOISE = 0.3        # of the loss of a network that knows nothing
 WINDOW = 3               # epochs looked back over
@@ -7,7 +11,7 @@ TURNED_UP = 0.03         # rise of the held-out loss above its lowest that count
 WORSE = 0.10             # rise of the loss over the window that counts as getting worse
 
 
-def observation(history, start=None) -> str:
+def observation(history: Sequence[dict], start: float | None = None) -> str:
     """What the last row of a history shows.
 
     history: rows dict(epoch, loss, held_out_loss), one for each epoch, oldest first; held_out_loss may be None. start: the loss of the

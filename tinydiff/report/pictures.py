@@ -2,8 +2,12 @@
 
 Everything here takes uint8 pictures, (N, H, W, 3) or grey (N, H, W, 1), and gives a Pillow image: the pictures enlarged by whole
 numbers, pixel by pixel, on a dark card which looks the same on a light page and on a dark one.
+
+Read first: `__init__.py`.
 """
 import math
+from pathlib import Path
+from typing import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -19,7 +23,7 @@ LINE = 22          # pixels from one line of text to the next
 GIF_MIDDLE_MS, GIF_FIRST_MS, GIF_LAST_MS = 130, 700, 2600
 
 
-def grid(images, columns=None, scale=None, gap=4) -> Image.Image:
+def grid(images: np.ndarray, columns: int | None = None, scale: int | None = None, gap: int = 4) -> Image.Image:
     """A sheet of pictures, row by row.
 
     images: uint8 (N, H, W, C), C 1 or 3. columns: how many in a row; left out, about as many as there are rows. scale: by what whole
@@ -38,7 +42,7 @@ def grid(images, columns=None, scale=None, gap=4) -> Image.Image:
     return sheet
 
 
-def strip(images, captions, titles=None, scale=None) -> Image.Image:
+def strip(images: np.ndarray, captions: Sequence[str], titles: Sequence[str] | None = None, scale: int | None = None) -> Image.Image:
     """Pictures from left to right, a caption under each: the same picture at growing t, say.
 
     images: uint8 (N, H, W, C), or (R, N, H, W, C) for R rows above each other that share their captions. captions: N strings, a line
@@ -72,7 +76,7 @@ def strip(images, captions, titles=None, scale=None) -> Image.Image:
     return sheet
 
 
-def side_by_side(left, right, titles, caption, done=None) -> Image.Image:
+def side_by_side(left: Image.Image, right: Image.Image, titles: Sequence[str], caption: str, done: float | None = None) -> Image.Image:
     """Two images next to each other, a title above each, below both a caption, and a bar which is full at done = 1."""
     width, height = left.width + right.width, max(left.height, right.height)
     sheet = Image.new("RGB", (width, height + 2 * LINE + 16), CARD)
@@ -89,7 +93,7 @@ def side_by_side(left, right, titles, caption, done=None) -> Image.Image:
     return sheet
 
 
-def denoising_frame(x_t, x_0, t, done) -> Image.Image:
+def denoising_frame(x_t: np.ndarray, x_0: np.ndarray, t: float, done: float) -> Image.Image:
     """One frame of the reverse process: the pictures x_t on the left, the guess of x_0 made from them on the right; uint8 (N,H,W,C).
 
     t: the time that x_t is at, below 0 at the end. done: how much of the way lies behind, 0 to 1.
@@ -98,7 +102,7 @@ def denoising_frame(x_t, x_0, t, done) -> Image.Image:
     return side_by_side(left, right, ("x_t", "the guess of x_0"), f"t = {t:.0f}" if t >= 0 else "the end", done)
 
 
-def gif(frames, path) -> None:
+def gif(frames: Iterable[Image.Image], path: str | Path) -> None:
     """Writes RGB images of one size as an animated GIF that plays for ever: a moment on the first, a good look at the last.
 
     frames: as denoising_frame makes them, noise in the left half. A GIF has 256 colours a frame; they go where the eye looks.

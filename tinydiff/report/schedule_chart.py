@@ -1,5 +1,10 @@
-"""Noise schedules as curves side by side: what is left of the picture, how much noise there is, and the ratio of the two, over time."""
+"""Noise schedules as curves side by side: what is left of the picture, how much noise there is, and the ratio of the two, over time.
+
+Read first: `charts.py`.
+"""
 import math
+from pathlib import Path
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +44,7 @@ def panels(schedules) -> list[Panel]:
                   [(tick, f"{tick:g}") for tick in _linear_ticks(bottom, top, 6)])]
 
 
-def schedules_png(schedules, path, width=1500, height=600) -> None:
+def schedules_png(schedules: dict, path: str | Path, width: int = 1500, height: int = 600) -> None:
     """Draws alpha, sigma and the log SNR of schedules, a dict of name -> Schedule, into a PNG file: up to 8, each over its own time t.
 
     Raises ValueError for none or for more, and for a schedule of one time.

@@ -1,4 +1,7 @@
-"""Which pictures are trained on, in what order, at what times and with what noise: everything random about a step, by its number alone."""
+"""Which pictures are trained on, in what order, at what times and with what noise: everything random about a step, by its number alone.
+
+Read first: `streams.py`, `config.py`.
+"""
 from statistics import NormalDist
 from typing import NamedTuple
 

@@ -1,4 +1,7 @@
-"""TrainConfig: what a training run is asked to do."""
+"""TrainConfig: what a training run is asked to do.
+
+Read first: `__init__.py`.
+"""
 from dataclasses import dataclass
 
 from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, TIME_SAMPLINGS, WEIGHTS

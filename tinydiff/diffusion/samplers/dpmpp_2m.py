@@ -21,8 +21,8 @@ order without a further evaluation:
 
     D = x_0 + (h / 2) (x_0 - x_0_last) / h_last = (1 + 1 / 2r) x_0 - (1 / 2r) x_0_last,     r = h_last / h
 
-(Held at its middle value, a line gives the integral up to about h^3 / 12 times its slope: what it is short of in one half of the step it has too much in
-the other, but for the change of e^lambda between them.)
+(Held at its middle value, a line gives the integral up to about h^3 / 12 times its slope: what it is short of in one half of the step it has too
+much in the other, but for the change of e^lambda between them.)
 
 Checked by `tests/diffusion/test_samplers_by_hand.py::test_dpmpp_2m`, and the orders by
 `tests/diffusion/test_samplers_order.py::test_the_error_falls_at_the_order_of_the_method` and
@@ -30,17 +30,24 @@ Checked by `tests/diffusion/test_samplers_by_hand.py::test_dpmpp_2m`, and the or
 
 The first step has no last guess, and the last step, to lambda = inf, no half: both are first order. Where alpha_t = 0, h is infinite and the
 step is alpha_s x_0 + (sigma_s / sigma_t) x_t; that guess is too far off to extrapolate from, and r = inf leaves it out.
+
+Read first: `euler.py`.
 """
 from math import expm1
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import Step, lambda_at, moves
+from tinydiff.diffusion.samplers.common import Step, Steps, lambda_at, moves
+from tinydiff.diffusion.schedules import Schedule
 
 
-def dpmpp_2m(denoise, schedule, x_T, steps=None, seed=0, *, first=0) -> Iterator[Step]:
-    """Arguments: see `tinydiff.diffusion.samplers`. Deterministic: seed and first change nothing."""
+def dpmpp_2m(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *, first: int = 0) -> Iterator[Step]:
+    """From noise x_T (N,H,W,C) to pictures, a Step after each step, by DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
+
+    Arguments that all samplers share: help(td.diffusion.samplers). Deterministic: seed and
+    first change nothing.
+    """
     x = np.asarray(x_T)
     x0_last = h_last = None
     for _, t, s, alpha_t, sigma_t, alpha_s, sigma_s in moves(schedule, steps):

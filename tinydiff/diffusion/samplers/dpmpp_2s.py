@@ -11,17 +11,25 @@ With eta > 0 the step goes to less noise than is due, sigma_down for sigma_s, an
 (k-diffusion, `sample_dpmpp_2s_ancestral`, at eta = 1).
 
 There is no half way to lambda = inf, the clean end, nor from lambda = -inf, where alpha_t = 0: these steps have D = x_0, first order.
+
+Read first: `dpmpp_2m.py`.
 """
 from math import exp, expm1, isfinite
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import Step, ancestral_split, check_eta, lambda_at, moves, noise, time_at
+from tinydiff.diffusion.samplers.common import Step, Steps, ancestral_split, check_eta, lambda_at, moves, noise, time_at
+from tinydiff.diffusion.schedules import Schedule
 
 
-def dpmpp_2s(denoise, schedule, x_T, steps=None, seed=0, *, eta=0.0, first=0) -> Iterator[Step]:
-    """Arguments: see `tinydiff.diffusion.samplers`; eta >= 0, the amount of fresh noise. Raises ValueError for another eta."""
+def dpmpp_2s(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *,
+             eta: float = 0.0, first: int = 0) -> Iterator[Step]:
+    """From noise x_T (N,H,W,C) to pictures, a Step after each step, by DPM-Solver++(2S) (Lu et al. 2022, arXiv 2211.01095, algorithm 1).
+
+    Arguments that all samplers share: help(td.diffusion.samplers).
+    eta  0 or more, the amount of fresh noise (1: the ancestral one). Raises ValueError for another.
+    """
     check_eta("dpmpp_2s", eta)
     x = np.asarray(x_T)
     for move in moves(schedule, steps):

@@ -18,17 +18,23 @@ errors earlier steps made drowns in it:
     x_t^  = alpha_{t^|t} x_t + sigma_{t^|t} s_noise z,     z from N(0, I)
 
 The schedule's last level is the highest that the network knows, so t^ goes no further.
+
+Read first: `euler.py`.
 """
 from math import inf, sqrt
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import Step, moves, noise, time_at
+from tinydiff.diffusion.samplers.common import Step, Steps, moves, noise, time_at
+from tinydiff.diffusion.schedules import Schedule
 
 
-def heun(denoise, schedule, x_T, steps=None, seed=0, *, s_churn=0.0, s_tmin=0.0, s_tmax=inf, s_noise=1.0, first=0) -> Iterator[Step]:
-    """Arguments: see `tinydiff.diffusion.samplers`, and
+def heun(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *,
+         s_churn: float = 0.0, s_tmin: float = 0.0, s_tmax: float = inf, s_noise: float = 1.0, first: int = 0) -> Iterator[Step]:
+    """From noise x_T (N,H,W,C) to pictures, a Step after each step, by Heun's method (Karras et al. 2022, arXiv 2206.00364, algorithm 2).
+
+    Arguments that all samplers share: help(td.diffusion.samplers).
 
     s_churn         how much noise is added and removed again over all steps; 0 is deterministic
     s_tmin, s_tmax  the noise levels sigma/alpha between which it is
