@@ -9,10 +9,11 @@ import argparse
 import statistics
 import time
 
+from tinydiff.kernels import KERNELS
+
 from cases import reference_step, small_step
 from contenders import write_json
 from machine import header
-from tinydiff.kernels import KERNELS
 
 ROUNDS = 7                  # calls of each
 SETTLE = 0.1                # seconds after which the other's threads have stopped to wait for more work

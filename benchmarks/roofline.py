@@ -4,8 +4,9 @@ From left to right, operations for each byte that must move; upwards, operations
 peak of multiply-adds on the right. A dashed roof, four times as high, is the peak as Winograd's F(4x4,3x3) counts: it needs 36
 multiplications where the definition has 144.
 """
-from charts import COLOURS, SCALE, Chart, canvas, powers, save, ticks
 from tinydiff.report.pictures import INK, MUTED
+
+from charts import COLOURS, SCALE, Chart, canvas, powers, save, ticks
 
 WINOGRAD = 4
 KINDS = {"3x3, s": "3x3 of stride 2", "3x3, 3": "3x3 from or to 3 channels", "3x3": "3x3 convolutions (Winograd)", "1x1": "1x1 convolutions",

@@ -75,8 +75,9 @@ def measure_threads(rounds, base):
 
 def draw(tables, base, path, width=1240, height=880):
     """Four charts: milliseconds a step against each setting, beside what plain proportion would give, and the speed against the threads."""
-    from charts import COLOURS, SCALE, Chart, canvas, save, ticks
     from tinydiff.report.pictures import MUTED
+
+    from charts import COLOURS, SCALE, Chart, canvas, save, ticks
     image, pen = canvas(width, height)
     names = {"batch": ("batch", 1), "pixels a side": ("size", 2), "channels": ("channels", 2)}
     for place, (name, rows) in enumerate(tables.items()):

@@ -20,6 +20,8 @@ parents' Nodes but not their Tensors, so what stays in memory between forward an
 The method is the chain rule backwards on a tape (Linnainmaa, 1970; Wengert, 1964). The form, forward and backward in one scope, follows
 micrograd (Karpathy, 2020); the list of primitives follows HIPS Autograd (Maclaurin, Duvenaud and Adams, 2015).
 
+It is one file, although a long one, because it is one idea: whoever has read it knows all that happens between `y = f(x)` and `x.grad`.
+
 Read first: nothing; this is where to begin.
 """
 import functools

@@ -36,11 +36,11 @@ def gradcheck(fn: Callable[..., Tensor], inputs: Sequence[ArrayLike], rng: np.ra
     At eps = 1e-5 the formula is off by about eps^2 = 1e-10 of the third derivative, and rounding by about 1e-16 / eps = 1e-11 of L.
     """
     rng = np.random.default_rng(0) if rng is None else rng
-    inputs = [np.asarray(x) for x in inputs]
-    for i, x in enumerate(inputs):
+    arrays = [np.asarray(x) for x in inputs]
+    for i, x in enumerate(arrays):
         if x.dtype != np.float64:
             raise TypeError(f"gradcheck: input {i} is {x.dtype}; finite differences need float64")
-    tensors = [Tensor(x, requires_grad=True) for x in inputs]
+    tensors = [Tensor(x, requires_grad=True) for x in arrays]
     y = fn(*tensors)
     u = np.asarray(rng.standard_normal(y.shape))
     y.backward(u)

@@ -66,7 +66,7 @@ class Nearest(NamedTuple):
     mirrored  (N,) bool, whether its mirror image is the nearest, left and right exchanged
     distance  (N,) float64, root mean square difference in grey levels, 0 to 255
     """
-    index: np.ndarray
+    index: np.ndarray                           # type: ignore[assignment]    # tuple's method of this name is of no use here
     mirrored: np.ndarray
     distance: np.ndarray
 
@@ -173,7 +173,7 @@ def blur(x: np.ndarray) -> np.ndarray:
     for axis, length in ((1, x.shape[1]), (2, x.shape[2])):
         padded = np.pad(x, [(2, 2) if i == axis else (0, 0) for i in range(4)], mode="reflect")
         parts = (np.take(padded, range(i, i + length), axis) for i in range(5))
-        x = sum(part * weight for part, weight in zip(parts, (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)))
+        x = sum(part * weight for part, weight in zip(parts, (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)))     # type: ignore[assignment]
     return x
 
 
@@ -216,9 +216,9 @@ def _patches(images, level, levels, patches, seed) -> Iterator[np.ndarray]:
         block = images[first:first + BLOCK]
         x = laplacian_pyramid(block.astype(np.float32), levels)[level]            # (n,H/2^level,W/2^level,C)
         windows = np.lib.stride_tricks.sliding_window_view(x, (PATCH, PATCH), axis=(1, 2))
-        places = [np.random.default_rng([seed, PATCH_STREAM, level, zlib.crc32(np.ascontiguousarray(picture))])
+        places = [np.random.default_rng([seed, PATCH_STREAM, level, zlib.crc32(np.ascontiguousarray(picture).data)])
                   .integers(0, windows.shape[1:3], (patches, 2)) for picture in block]
-        y, x = np.moveaxis(places, -1, 0)                                         # each (n,patches)
+        y, x = np.moveaxis(np.array(places), -1, 0)                                         # each (n,patches)
         yield windows[np.arange(len(block))[:, None], y, x]
 
 

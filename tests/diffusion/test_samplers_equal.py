@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 
 from tests.diffusion.mixture import denoiser, flow, karras, last, noisy
-from tinydiff.diffusion import (Schedule, cosine, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, euler_ancestral, heun, linear, timesteps,
-                                unipc)
+from tinydiff.diffusion import Schedule, cosine, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, euler_ancestral, heun, linear, timesteps, unipc
 from tinydiff.diffusion.samplers.common import time_at
 
 SCHEDULES = {"linear": linear(), "cosine": cosine(), "karras": karras(), "flow": flow()}

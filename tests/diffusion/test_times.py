@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from tinydiff.diffusion import (
-    SCHEDULES, SPACINGS, TIME_SAMPLINGS, Schedule, flow, karras, linear, lognormal_times, stratified_times, timesteps, training_times)
+from tinydiff.diffusion import (SCHEDULES, SPACINGS, TIME_SAMPLINGS, Schedule, flow, karras, linear, lognormal_times, stratified_times, timesteps,
+                                training_times)
 from tinydiff.diffusion.times import network_times, time_of_log_snr
 
 ONE = Schedule([0.6], [0.8])

@@ -124,7 +124,8 @@ def pick(rng: np.random.Generator, choices):
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
     """Colour a with `share` (0..1) of colour b in it."""
-    return tuple(round((1 - share) * x + share * y) for x, y in zip(a, b))
+    red, green, blue = (round((1 - share) * x + share * y) for x, y in zip(a, b))
+    return red, green, blue
 
 
 def shade(colour: Colour, factor: float) -> Colour:

@@ -1,4 +1,7 @@
-"""Read a folder or an archive of pictures, of any kind and size, as one array of small squares."""
+"""Read a folder or an archive of pictures, of any kind and size, as one array of small squares.
+
+Read first: `image_set.py`.
+"""
 import gzip
 import io
 import itertools

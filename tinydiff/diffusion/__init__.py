@@ -30,8 +30,8 @@ from tinydiff.diffusion.guidance import guide
 from tinydiff.diffusion.likelihood import variational_bound
 from tinydiff.diffusion.losses import loss
 from tinydiff.diffusion.repaint import repaint
-from tinydiff.diffusion.samplers import (SAMPLERS, Step, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, euler_ancestral, heun,
-                                         initial_noise, unipc)
+from tinydiff.diffusion.samplers import (SAMPLERS, Step, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, euler_ancestral, heun, initial_noise,
+                                         unipc)
 from tinydiff.diffusion.schedules import SCHEDULES, Schedule, cosine, flow, karras, linear, sigmoid, zero_terminal_snr
 from tinydiff.diffusion.targets import TARGETS, from_x0_eps, to_x0_eps
 from tinydiff.diffusion.thresholding import clip_x0, dynamic_threshold

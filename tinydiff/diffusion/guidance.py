@@ -31,7 +31,7 @@ from tinydiff.diffusion.thresholding import keep_attributes
 
 
 def guide(cond: Callable, uncond: Callable, scale: float, rescale: float = 0.0) -> Callable:
-    """The guided denoiser, from two.
+    """The guided denoiser, from two: guesses (N,H,W,C) like theirs (Ho and Salimans 2022, arXiv 2207.12598, equation 6).
 
     cond, uncond  denoisers (x, t) -> guess of x_0, as `denoiser(model, schedule, target, y)` with and without y.
     scale         1: cond itself, and uncond is never asked; 0: uncond; above 1: guidance, 2 to 8 as a rule. Below 0 leads away from the label.

@@ -88,9 +88,9 @@ def variational_bound(denoise: Callable, schedule: Schedule, images: np.ndarray,
             mean_error = coefficient * (x_0 - guess)  # x_t has the same part in both means
             nats = (np.log(v / small) + (small + mean_error**2) / v - 1) / 2
         terms.append(bits_per_dimension(nats))
-    terms = np.stack(terms[::-1], axis=1)  # (N,K)
+    by_step = np.stack(terms[::-1], axis=1)  # (N,K)
     prior = bits_per_dimension((walk[0].alpha_t / walk[0].sigma_t * x_0) ** 2 / 2)  # the variances are equal, only the means differ
-    return Bound(prior + terms.sum(axis=1), prior, terms, np.array([move.t for move in walk[::-1]]))
+    return Bound(prior + by_step.sum(axis=1), prior, by_step, np.array([move.t for move in walk[::-1]]))
 
 
 def byte_chance(x_0, mean, deviation) -> np.ndarray:

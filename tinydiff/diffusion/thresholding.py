@@ -19,7 +19,7 @@ def clip_x0(denoise: Callable, low: float = -1, high: float = 1) -> Callable:
 
 
 def dynamic_threshold(denoise: Callable, percentile: float = 0.995) -> Callable:
-    """The denoiser whose guesses are divided, picture by picture, by s where s > 1, then lie in [-1, 1].
+    """The denoiser whose guesses, (N,H,W,C), are divided, picture by picture, by s where s > 1, then lie in [-1, 1].
 
     s is the value that the given part of a picture's |x_0| stays below; what exceeds it is clipped. Strong guidance pushes many pixels past
     1; clipping at 1 would make them one flat white, this keeps them apart (Saharia et al. 2022, arXiv 2205.11487, section 2.3).

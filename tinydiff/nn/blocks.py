@@ -5,6 +5,8 @@ starts at zero, so that at first every block passes its input on unchanged and a
 
 Read first: `layers.py`.
 """
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -24,7 +26,7 @@ class ResBlock(Module):
     """
 
     def __init__(self, C: int, F: int, E: int, groups: int, dropout: float = 0.0, *, rng: np.random.Generator, dtype: DTypeLike = np.float32):
-        new = dict(rng=rng, dtype=dtype)
+        new: dict[str, Any] = dict(rng=rng, dtype=dtype)
         self.norm1 = GroupNorm(C, groups, act="silu", dtype=dtype)
         self.conv1 = Conv2d(C, F, **new)
         self.time = Linear(E, F, **new)
@@ -35,7 +37,7 @@ class ResBlock(Module):
 
     def __call__(self, x: Tensor | list[Tensor], emb: Tensor) -> Tensor:
         h = self.conv1(self.norm1(x), shift=self.time(emb))  # (N,H,W,F)
-        return self.conv2(self.dropout(self.norm2(h)), residual=x if self.shortcut is None else self.shortcut(x))
+        return self.conv2(self.dropout(self.norm2(h)), residual=x if self.shortcut is None else self.shortcut(x))     # type: ignore[arg-type]
 
     def _output(self, H, W):
         return self.conv2._output(H, W)

@@ -79,7 +79,7 @@ class Conv2d(Module):
 class UpsampleConv2d(Conv2d):
     """Each pixel twice both ways, then a 3x3 convolution: (N,H,W,C) -> (N,2H,2W,F). The large picture in between is never made."""
 
-    def __call__(self, x: Tensor | np.ndarray) -> Tensor:
+    def __call__(self, x: Tensor | np.ndarray) -> Tensor:          # type: ignore[override]   # it adds nothing in passing
         return ops.upsample_conv2d(x, self.weight, self.bias)
 
     def _output(self, H, W):

@@ -6,7 +6,7 @@ list of Modules (nested as you like), and a parameter's name is the path that le
 
 Read first: `autograd.py`.
 """
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -18,6 +18,7 @@ class Module:
 
     training = True
     keys: list[list[int]] | None = None
+    __call__: Callable[..., Tensor]
     folded = False          # whether the tree that `repr` draws of a larger module shows this one without its parts
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
@@ -98,7 +99,7 @@ class Module:
         """The shape that comes out where pictures of H x W pixels go in, as `repr` says it: of numbers and letters; () where it says none."""
         return ()
 
-    def _size_inside(self, name: str, H: int | str, W: int | str) -> tuple:
+    def _size_inside(self, name: str, H: int | str, W: int | str) -> tuple[int | str, int | str]:
         """(height, width) of what the part of this name is given, where this module is given H x W pixels."""
         return H, W
 

@@ -19,6 +19,7 @@ Read first: `blocks.py`.
 """
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -139,7 +140,7 @@ class UNet(Module):
 
     def __init__(self, config: UNetConfig, *, rng: np.random.Generator, dtype: DTypeLike = np.float32):
         self.config, self.dtype, self.self_condition = config, np.dtype(dtype), config.self_condition
-        new = dict(rng=rng, dtype=dtype)
+        new: dict[str, Any] = dict(rng=rng, dtype=dtype)
         widths = [config.channels * mult for mult in config.channel_mults]
         attends = [config.image_size >> level in config.attention_resolutions for level in range(len(widths))]
         E = 4 * config.channels
@@ -163,7 +164,8 @@ class UNet(Module):
 
         self.middle = [Stage(C, C, E, True, config, **new), Stage(C, C, E, False, config, **new)]
 
-        self.up, self.upsample = [None] * len(widths), [None] * (len(widths) - 1)
+        self.up: list[list[Stage]] = [[] for _ in widths]
+        self.upsample: list[Any] = [None] * (len(widths) - 1)      # filled from the lowest level up
         for level, F in reversed(list(enumerate(widths))):
             stages = []
             for _ in range(config.blocks_per_level + 1):

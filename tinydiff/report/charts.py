@@ -6,7 +6,6 @@ Read first: `log.py`, `pictures.py`.
 """
 import math
 from pathlib import Path
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np

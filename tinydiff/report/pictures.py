@@ -50,12 +50,12 @@ def strip(images: np.ndarray, captions: Sequence[str], titles: Sequence[str] | N
     pictures is exactly as wide as the right half, so that a narrow page can fold it between two pictures.
     """
     images = np.asarray(images)
-    rows = images if images.ndim == 5 else images[None]                                   # (R,N,H,W,C)
-    if len(captions) != rows.shape[1]:
-        raise ValueError(f"strip: {len(captions)} captions for {rows.shape[1]} pictures (images {images.shape})")
-    if titles is not None and len(titles) != len(rows):
-        raise ValueError(f"strip: {len(titles)} titles for {len(rows)} rows of pictures (images {images.shape})")
-    rows = [_enlarge(_rgb("strip", row), scale) for row in rows]
+    images = images if images.ndim == 5 else images[None]                                 # (R,N,H,W,C)
+    if len(captions) != images.shape[1]:
+        raise ValueError(f"strip: {len(captions)} captions for {images.shape[1]} pictures (images {images.shape})")
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"strip: {len(titles)} titles for {len(images)} rows of pictures (images {images.shape})")
+    rows = [_enlarge(_rgb("strip", row), scale) for row in images]
     height, width = rows[0].shape[1:3]
     cell = width + 8
     title_height = LINE + 6 if titles else 0

@@ -8,7 +8,6 @@ import shutil
 import sys
 import time
 from typing import Iterable, TextIO
-from typing import Iterable, TextIO
 
 from tinydiff.report.observation import observation
 
@@ -57,7 +56,7 @@ class Progress:
         self.total_steps, self.epochs, self.start = total_steps, epochs, start
         self.history = list(history)
         self.line = LiveLine(stream)
-        self.first = None         # (step, clock) after the first step, which may have compiled the kernels
+        self.first: tuple[int, float] | None = None         # (step, clock) after the first step, which may have compiled the kernels
         self.line.stream.write(self.HEADER + "\n")
 
     def step(self, row: dict) -> None:
@@ -65,7 +64,7 @@ class Progress:
         now = time.monotonic()
         if self.start is None:
             self.start = row["loss"]
-        left = []
+        left: list[str] = []
         if self.first is None:
             self.first = row["step"], now
         elif row["step"] > self.first[0]:

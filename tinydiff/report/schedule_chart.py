@@ -4,7 +4,6 @@ Read first: `charts.py`.
 """
 import math
 from pathlib import Path
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np

@@ -6,18 +6,24 @@
     config                       JSON as bytes: {"train": TrainConfig, "unet": UNetConfig, "data": what the pictures were}
 
 Nothing random is saved: every draw is keyed by its step (see `streams`). Nothing is pickled, so opening a checkpoint runs no code.
+
+Read first: `trainer.py`.
 """
 import json
 import os
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinydiff.nn import UNet, UNetConfig
 from tinydiff.training.config import TrainConfig
 from tinydiff.training.optim import EMA
+
+if TYPE_CHECKING:
+    from tinydiff.training.trainer import Trainer  # which imports this file
 
 
 @dataclass
@@ -35,12 +41,12 @@ class Checkpoint:
     adam_v: dict[str, np.ndarray]
 
 
-def run_config(trainer) -> dict:
+def run_config(trainer: "Trainer") -> dict:
     """What a run was asked to do, in types that JSON knows."""
     return {"train": asdict(trainer.config), "unet": asdict(trainer.model.config), "data": trainer.data}
 
 
-def save_checkpoint(path, trainer) -> None:
+def save_checkpoint(path: str | Path, trainer: "Trainer") -> None:
     """Writes the trainer's state to `path`. An older file there is replaced at the end, at once: whatever happens, one whole file is there."""
     names = [name for name, _ in trainer.model.named_parameters()]
     arrays = {"step": np.array(trainer.global_step), "config": np.frombuffer(json.dumps(run_config(trainer)).encode(), np.uint8)}
@@ -56,7 +62,7 @@ def save_checkpoint(path, trainer) -> None:
     os.replace(temporary, path)
 
 
-def load_checkpoint(path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Reads what `save_checkpoint` wrote. FileNotFoundError without the file, ValueError for a file that is no checkpoint."""
     path = Path(path)
     if not path.exists():

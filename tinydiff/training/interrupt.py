@@ -1,4 +1,7 @@
-"""Ctrl-C at a moment that suits."""
+"""Ctrl-C at a moment that suits.
+
+Read first: `trainer.py`.
+"""
 import signal
 import sys
 import threading

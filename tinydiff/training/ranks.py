@@ -26,7 +26,7 @@ class Ranks:
 
         loss is None on a rank whose part is empty, and only the last loss of a step should come here (see micro_batch).
         """
-        loss.backward()
+        loss.backward()     # type: ignore[union-attr]   # one process alone has a part of every batch
 
     def total(self, value: float) -> float:
         """The sum of value over the ranks."""

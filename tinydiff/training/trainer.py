@@ -1,4 +1,7 @@
-"""The training loop: a picture, noise, the network's guess, a step towards a better one; and all that a long run needs around it."""
+"""The training loop: a picture, noise, the network's guess, a step towards a better one; and all that a long run needs around it.
+
+Read first: `batches.py`, `optim.py`.
+"""
 import functools
 import itertools
 import json
@@ -6,11 +9,15 @@ import math
 import time
 import zlib
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinydiff import diffusion
 from tinydiff.autograd import no_grad
+from tinydiff.data import ImageSet
+from tinydiff.nn import UNet
 from tinydiff.training.batches import held_out_batches, split, steps_per_epoch, training_batch
 from tinydiff.training.checkpoint import Checkpoint, load_checkpoint, run_config, save_checkpoint
 from tinydiff.training.config import TrainConfig
@@ -42,7 +49,7 @@ class Trainer:
     Raises ValueError where model and pictures don't fit, or where ranks differ in them, in settings or in code.
     """
 
-    def __init__(self, model, image_set, config: TrainConfig, out_dir, ranks: Ranks = Ranks()):
+    def __init__(self, model: UNet, image_set: ImageSet, config: TrainConfig, out_dir: str | Path, ranks: Ranks = Ranks()):
         images, labels = image_set.images, image_set.labels
         if len(images) < 2:
             raise ValueError(f"Trainer: {len(images)} picture to train on; at least 2 are needed")
@@ -72,7 +79,7 @@ class Trainer:
         ranks.require_same(run_config(self) | self._weights())
 
     @classmethod
-    def resume(cls, image_set, out_dir, ranks: Ranks = Ranks()) -> "Trainer":
+    def resume(cls, image_set: ImageSet, out_dir: str | Path, ranks: Ranks = Ranks()) -> "Trainer":
         """The trainer of the run in `out_dir`, as it was at its last checkpoint; what follows is the same, bit for bit, as without a stop.
 
         The number of ranks may be another than it was; then the same up to rounding.
@@ -93,6 +100,7 @@ class Trainer:
 
     @property
     def epoch(self) -> int:
+        """The epoch, from 1, of the step taken last; 0 before the first."""
         return -(-self.global_step // self.steps_per_epoch)
 
     def step(self) -> float:
@@ -126,7 +134,7 @@ class Trainer:
                              "seconds": round(time.perf_counter() - start, 4)})
         return value
 
-    def fit(self, on_step=None, on_epoch=None) -> None:
+    def fit(self, on_step: Callable | None = None, on_epoch: Callable | None = None) -> None:
         """Trains to the end of the run, from wherever it is.
 
         on_step(trainer, row) follows each step, row as in `history` with images_per_second instead of held_out_loss;
@@ -180,12 +188,13 @@ class Trainer:
                 rows.append({"epoch": epoch, "loss": loss, "held_out_loss": steps[-1]["held_out_loss"]})
         return rows
 
-    def denoiser(self, y=None):
+    def denoiser(self, y: ArrayLike | None = None) -> Callable:
         """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`. y: (N,) labels, or None for none."""
         return diffusion.denoiser(self.ema.model, self.schedule, self.config.target, y)
 
     @property
     def checkpoint_path(self) -> Path:
+        """Where the run's checkpoint is."""
         return self.out_dir / "checkpoint.npz"
 
     @property

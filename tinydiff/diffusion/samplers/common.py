@@ -41,7 +41,8 @@ def moves(schedule: Schedule, steps: Steps = None) -> Iterator[Move]:
 
     steps  how many (trailing spacing), None for all T, or an array of decreasing times in 0 to T-1.
     """
-    ts = timesteps(schedule, schedule.T if steps is None else steps) if np.ndim(steps) == 0 else np.asarray(steps, dtype=np.float64)
+    steps = schedule.T if steps is None else steps
+    ts = np.asarray(steps, dtype=np.float64) if np.ndim(steps) else timesteps(schedule, steps)  # type: ignore[arg-type]
     if ts.ndim != 1 or ts.size == 0 or np.any(np.diff(ts) >= 0) or ts[0] > schedule.T - 1 or ts[-1] < 0:
         raise ValueError(f"steps: the times of a sampler must be 1-D and fall from at most T-1 = {schedule.T - 1} to at least 0, got {ts}")
     stops = [*ts.tolist(), -1.0]

@@ -49,7 +49,7 @@ def dpmpp_2m(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Step
     first change nothing.
     """
     x = np.asarray(x_T)
-    x0_last = h_last = None
+    x0_last, h_last = None, 0.0
     for _, t, s, alpha_t, sigma_t, alpha_s, sigma_s in moves(schedule, steps):
         h = lambda_at(alpha_s, sigma_s) - lambda_at(alpha_t, sigma_t)
         x0 = D = denoise(x, t)

@@ -29,7 +29,7 @@ def dpmpp_2m_sde(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: 
     """
     check_eta("dpmpp_2m_sde", eta)
     x = np.asarray(x_T)
-    x0_last = h_last = None
+    x0_last, h_last = None, 0.0
     for number, t, s, alpha_t, sigma_t, alpha_s, sigma_s in moves(schedule, steps):
         h = lambda_at(alpha_s, sigma_s) - lambda_at(alpha_t, sigma_t)
         eta_h = eta * h if eta > 0 else 0.0  # h may be infinite, and 0 times that is no number

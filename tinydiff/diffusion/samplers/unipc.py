@@ -36,7 +36,8 @@ def unipc(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps =
     first change nothing. Step.x is what UniP predicts.
     """
     x = np.asarray(x_T)
-    x0_last = slope_last = held = r = h = None  # held: x at t if the guess had not changed on the way there
+    h = 0.0
+    x0_last = slope_last = held = r = None  # held: x at t if the guess had not changed on the way there
     for _, t, s, alpha_t, sigma_t, alpha_s, sigma_s in moves(schedule, steps):
         x0 = denoise(x, t)
         h_last, h = h, lambda_at(alpha_s, sigma_s) - lambda_at(alpha_t, sigma_t)
