@@ -39,11 +39,11 @@ class Network:
     """A trained network with all that the flags say about drawing with it."""
 
     def __init__(self, args):
-        path = args.run if args.run.suffix == ".npz" else args.run / "checkpoint.npz"
-        if not path.exists():
-            raise ValueError(f"there is no checkpoint at {path}: train one first (python examples/train_cats.py), or give --run the folder of a "
-                             "run, or its checkpoint.npz")
-        saved = load_checkpoint(path)
+        try:
+            saved = load_checkpoint(args.run)
+        except FileNotFoundError as error:
+            raise ValueError(f"{error}: train one first (python examples/train_cats.py), or give --run the folder of a run, or its "
+                             "checkpoint.npz") from None
         self.model, self.target = saved.ema.model.eval(), saved.config.target
         self.schedule = SCHEDULES[saved.config.schedule](saved.config.T)
         self.size = saved.model.config.image_size

@@ -15,7 +15,7 @@ import numpy as np
 from tests.training.runs import RUN, network, pictures
 from tinydiff import mpi
 from tinydiff.autograd import Tensor
-from tinydiff.training import Trainer, TrainingDiverged, checkpoint, trainer as trainer_module
+from tinydiff.training import Trainer, TrainingDiverged, checkpoint, run_folder, trainer as trainer_module
 
 # 10 pictures to train on in batches of 7 and 3: for 4 ranks 2+2+2+1 and 1+1+1+0. All that is drawn for a picture is in it.
 MIXED = dataclasses.replace(RUN, epochs=50, batch=7, micro_batch=2, label_dropout=0.3, offset_noise=0.1)
@@ -130,7 +130,7 @@ def interrupt(out, ranks):
     def count(path, run):
         saved.append(run.global_step)
         checkpoint.save_checkpoint(path, run)
-    trainer_module.save_checkpoint = count
+    run_folder.save_checkpoint = count
     try:
         run.fit(ready(out, ranks))
     except KeyboardInterrupt:

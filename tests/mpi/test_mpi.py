@@ -74,7 +74,7 @@ def test_the_number_of_ranks_changes_nothing_but_rounding(n, alone, tmp_path):
     assert n > 1 or answers[0]["losses"] == alone[1]
     assert all(answer["losses"] == answers[0]["losses"] and answer["weights"] == answers[0]["weights"] for answer in answers)
     assert [answer["folder"] for answer in answers] == [True] + [False] * (n - 1)       # rank 0 writes, no one else
-    assert sorted(path.name for path in (tmp_path / "0").iterdir()) == ["checkpoint.npz", "config.json", "log.csv"]
+    assert sorted(path.name for path in (tmp_path / "0").iterdir()) == ["checkpoint.npz", "checkpoint.previous.npz", "config.json", "log.csv"]
 
 
 def test_ordered_sums_give_the_same_bits_each_time(alone, tmp_path):
@@ -211,4 +211,4 @@ def test_a_mistake_is_one_line_from_all_ranks_together(tmp_path):
 
 def test_resuming_needs_the_same_pictures_on_any_number_of_ranks(alone):
     with pytest.raises(ValueError, match="was started on other pictures"):
-        Trainer.resume(jobs.pictures(12, labels=jobs.LABELS[:12]), alone[0].out_dir)
+        Trainer.resume(jobs.pictures(12, labels=jobs.LABELS[:12]), alone[0].folder.path)
