@@ -73,7 +73,7 @@ def save_checkpoint(path: str | Path, trainer: "Trainer") -> None:
                                       trainer.optimizer.m, trainer.optimizer.v)):
         arrays |= {f"{group}/{name}": array for name, array in zip(names, values, strict=True)}
     with whole_file(path, before=previous(path)) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

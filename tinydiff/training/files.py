@@ -9,7 +9,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:                                         # Windows has other locks
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
