@@ -44,24 +44,21 @@ def lognormal_times(schedule: Schedule, z: ArrayLike, mean: float = -1.2, std: f
     (Karras et al. 2022, arXiv 2206.00364, table 1 and section 5.) Of little noise nothing is left to learn, and in much noise nothing can be
     told. What the schedule doesn't reach is moved to its nearest end, 0 or T-1.
     """
-    return time_of_log_snr(schedule, -2 * (mean + std * np.asarray(z, dtype=np.float64)))
+    return np.maximum(time_of_log_snr(schedule, -2 * (mean + std * np.asarray(z, dtype=np.float64))), 0)
 
 
 def time_of_log_snr(schedule: Schedule, log_snr: ArrayLike) -> np.ndarray:
-    """The time t at which the schedule has this log SNR, 2 ln(alpha/sigma): the inverse of `schedule.at`, an array of log_snr's shape.
+    """The time t at which the schedule has this finite log SNR, 2 ln(alpha/sigma): the inverse of `schedule.at`, of log_snr's shape (...).
 
-    Between two grid points alpha^2 and sigma^2 are straight lines in t, so alpha^2 = SNR sigma^2 is one linear equation. A log SNR that the
-    schedule doesn't reach gives its nearest end, 0 or T-1. Raises ValueError for T = 1, which has no two points to look between.
+    From the clean picture at t = -1, whose SNR is infinite, to T-1, which stands for all log SNRs below its own. Between two grid points
+    alpha^2 and sigma^2 are straight lines in t, so alpha^2 = SNR sigma^2 is one linear equation.
     """
-    T = schedule.T
-    if T == 1:
-        raise ValueError("time_of_log_snr: the schedule has T = 1, so there is only the time 0; at least 2 are needed to choose from")
     snr = np.exp(np.asarray(log_snr, dtype=np.float64))
-    i = np.clip(np.searchsorted(-schedule.snr, -snr, side="right") - 1, 0, T - 2)  # the SNR falls: it is between those at i and i + 1
-    alpha2, sigma2 = schedule.alpha**2, schedule.sigma**2
+    alpha2, sigma2 = np.concatenate([[1.0], schedule.alpha**2]), np.concatenate([[0.0], schedule.sigma**2])     # (T+1,), from t = -1
+    i = np.clip(np.searchsorted(-schedule.snr, -snr, side="right"), 0, schedule.T - 1)      # the SNR falls: it is between those at i and i + 1
     above = alpha2[i] - snr * sigma2[i]                    # how far alpha^2 lies above SNR sigma^2 at i, >= 0,
     below = snr * sigma2[i + 1] - alpha2[i + 1]            # and below it at i + 1
-    return i + np.clip(above / (above + below), 0, 1)
+    return i - 1 + np.clip(above / (above + below), 0, 1)
 
 
 def timesteps(schedule: Schedule, steps: int, spacing: str = "trailing") -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tinydiff.report.log import RunLog
-from tinydiff.report.pictures import ACCENT, CARD, INK, MUTED, _font
+from tinydiff.report.pictures import ACCENT, CARD, INK, MUTED, label_font
 
 HELD_OUT = (94, 200, 229)
 GRID = (48, 52, 62)
@@ -50,7 +50,7 @@ def axes(log: RunLog) -> Axes:
     shown = np.concatenate([smoothed, log.held_out_points()[1], np.percentile(log.loss, [1, 99])])
     low, high = max(float(shown.min()), 1e-12) / 1.1, max(float(shown.max()), 1e-12) * 1.1
     return Axes(_thin(log.step), _thin(log.loss), _thin(smoothed), log.held_out_points(), low, high,
-                x_ticks=_linear_ticks(log.step[0], log.step[-1], 6, whole=True), y_ticks=_log_ticks(low, high))
+                x_ticks=linear_ticks(log.step[0], log.step[-1], 6, whole=True), y_ticks=log_ticks(low, high))
 
 
 def smooth(loss):
@@ -75,7 +75,7 @@ def loss_png(log: RunLog, path: str | Path, width: int = 1200, height: int = 640
         return [(s * (left + x * (right - left)), s * (bottom - y * (bottom - top))) for x, y in zip(a.x(steps), a.y(losses))]
 
     def text(x, y, words, anchor, colour=MUTED):
-        draw.text((x * s, y * s), words, colour, _font(19 * s), anchor=anchor)
+        draw.text((x * s, y * s), words, colour, label_font(19 * s), anchor=anchor)
 
     for loss in a.y_ticks:
         (_, y), = to_pixels(a.steps[:1], [loss])
@@ -95,7 +95,7 @@ def loss_png(log: RunLog, path: str | Path, width: int = 1200, height: int = 640
     x = right
     for words, colour in reversed(legend):
         text(x, 22, words, "ra")
-        x -= _font(19).getlength(words) + 18
+        x -= label_font(19).getlength(words) + 18
         draw.circle((x * s, 33 * s), 6 * s, colour)
         x -= 28
     canvas.reduce(s).save(path)
@@ -168,14 +168,14 @@ def _thin(values):
     return np.array([part.mean() for part in np.array_split(values.astype(np.float64), min(len(values), MOST_POINTS))])
 
 
-def _log_ticks(low, high):
+def log_ticks(low, high):
     """1, 2 and 5 times the powers of ten between two losses; where that gives fewer than three, round numbers between them."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [digit * 10.0 ** power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0 ** power <= high]
-    return ticks if len(ticks) >= 3 else _linear_ticks(low, high, 5)
+    return ticks if len(ticks) >= 3 else linear_ticks(low, high, 5)
 
 
-def _linear_ticks(low, high, most, whole=False):
+def linear_ticks(low, high, most, whole=False):
     """At most `most` + 1 multiples of 1, 2 or 5 times a power of ten between low and high."""
     rough = max((high - low) / most, 1e-12)
     power = 10.0 ** math.floor(math.log10(rough))

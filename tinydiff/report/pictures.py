@@ -30,10 +30,10 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
     number to enlarge; left out, so that a picture is about 128 pixels wide. gap: pixels of card between two pictures.
     Raises TypeError where the pictures aren't uint8 and ValueError where the shape is another.
     """
-    images = _rgb("grid", images)
+    images = as_rgb("grid", images)
     columns = columns or _balanced_columns(len(images))
     rows = math.ceil(len(images) / columns)
-    images = _enlarge(images, scale)
+    images = enlarged(images, scale)
     height, width = images.shape[1:3]
     sheet = Image.new("RGB", (2 * MARGIN + columns * (width + gap) - gap, 2 * MARGIN + rows * (height + gap) - gap), CARD)
     for i, picture in enumerate(images):
@@ -55,13 +55,13 @@ def strip(images: np.ndarray, captions: Sequence[str], titles: Sequence[str] | N
         raise ValueError(f"strip: {len(captions)} captions for {images.shape[1]} pictures (images {images.shape})")
     if titles is not None and len(titles) != len(images):
         raise ValueError(f"strip: {len(titles)} titles for {len(images)} rows of pictures (images {images.shape})")
-    rows = [_enlarge(_rgb("strip", row), scale) for row in images]
+    rows = [enlarged(as_rgb("strip", row), scale) for row in images]
     height, width = rows[0].shape[1:3]
     cell = width + 8
     title_height = LINE + 6 if titles else 0
     text_height = LINE * max(caption.count("\n") + 1 for caption in captions) + 4
     sheet = Image.new("RGB", (len(captions) * cell, len(rows) * (title_height + height + 8) + text_height + 8), CARD)
-    draw, font = ImageDraw.Draw(sheet), _font()
+    draw, font = ImageDraw.Draw(sheet), label_font()
     y = 8
     for i, row in enumerate(rows):
         if titles:
@@ -80,7 +80,7 @@ def side_by_side(left: Image.Image, right: Image.Image, titles: Sequence[str], c
     """Two images next to each other, a title above each, below both a caption, and a bar which is full at done = 1."""
     width, height = left.width + right.width, max(left.height, right.height)
     sheet = Image.new("RGB", (width, height + 2 * LINE + 16), CARD)
-    draw, font = ImageDraw.Draw(sheet), _font()
+    draw, font = ImageDraw.Draw(sheet), label_font()
     for image, title, x in ((left, titles[0], 0), (right, titles[1], left.width)):
         draw.text((x + MARGIN, 8), title, INK, font)
         sheet.paste(image, (x, LINE + 8))
@@ -115,7 +115,7 @@ def gif(frames: Iterable[Image.Image], path: str | Path) -> None:
     indexed[0].save(path, save_all=True, append_images=indexed[1:], duration=durations[-len(frames):], loop=0, optimize=False)
 
 
-def _rgb(name, images):
+def as_rgb(name, images):
     """The pictures with three channels, (N,H,W,3), or an error that names the caller."""
     images = np.asarray(images)
     if images.dtype != np.uint8:
@@ -125,7 +125,7 @@ def _rgb(name, images):
     return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
 
 
-def _enlarge(images, scale):
+def enlarged(images, scale):
     """Each pixel as a square of scale x scale: (N,H,W,3) -> (N,H*scale,W*scale,3)."""
     scale = scale or max(1, round(128 / images.shape[2]))
     return images.repeat(scale, axis=1).repeat(scale, axis=2)
@@ -150,5 +150,6 @@ def _indexed(frame, left_colours=80):
     return indexed
 
 
-def _font(size=FONT_SIZE):
+def label_font(size=FONT_SIZE):
+    """Pillow's own font, the only one that is there on every machine."""
     return ImageFont.load_default(size)

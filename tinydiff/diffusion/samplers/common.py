@@ -89,13 +89,3 @@ def lambda_at(alpha: float, sigma: float) -> float:
     if sigma == 0:
         return inf
     return log(alpha / sigma) if alpha > 0 else -inf
-
-
-def time_at(schedule: Schedule, level: float) -> float:
-    """The time t at which sigma_t / alpha_t = level > 0, the way back from `schedule.at`; T-1 for all levels beyond the schedule's last."""
-    # Between grid points alpha^2 and sigma^2 are linear in t, so this is too. It is negative where the noise is less than `level`.
-    excess = np.concatenate([[0.0], schedule.sigma**2]) - level**2 * np.concatenate([[1.0], schedule.alpha**2])  # (T+1,), from t = -1
-    before = np.flatnonzero(excess < 0)[-1]
-    if before == schedule.T:
-        return schedule.T - 1.0
-    return float(before - 1 + excess[before] / (excess[before] - excess[before + 1]))

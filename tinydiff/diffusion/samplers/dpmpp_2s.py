@@ -14,13 +14,14 @@ There is no half way to lambda = inf, the clean end, nor from lambda = -inf, whe
 
 Read first: `dpmpp_2m.py`.
 """
-from math import exp, expm1, isfinite
+from math import expm1, isfinite
 from typing import Callable, Iterator
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import Step, Steps, ancestral_split, check_eta, lambda_at, moves, noise, time_at
+from tinydiff.diffusion.samplers.common import Step, Steps, ancestral_split, check_eta, lambda_at, moves, noise
 from tinydiff.diffusion.schedules import Schedule
+from tinydiff.diffusion.times import time_of_log_snr
 
 
 def dpmpp_2s(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *,
@@ -39,7 +40,7 @@ def dpmpp_2s(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Step
         h = lambda_at(alpha_s, sigma_down) - lambda_t
         x0 = D = denoise(x, t)
         if isfinite(h):
-            m = time_at(schedule, exp(-lambda_t - h / 2))
+            m = float(time_of_log_snr(schedule, 2 * lambda_t + h))  # lambda is half the log SNR
             alpha_m, sigma_m = schedule.at(m)
             D = denoise(sigma_m / sigma_t * x - alpha_m * expm1(-h / 2) * x0, m)
         x = sigma_down / sigma_t * x - alpha_s * expm1(-h) * D

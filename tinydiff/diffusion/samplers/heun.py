@@ -21,13 +21,14 @@ The schedule's last level is the highest that the network knows, so t^ goes no f
 
 Read first: `euler.py`.
 """
-from math import inf, sqrt
+from math import inf, log, sqrt
 from typing import Callable, Iterator
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import Step, Steps, moves, noise, time_at
+from tinydiff.diffusion.samplers.common import Step, Steps, moves, noise
 from tinydiff.diffusion.schedules import Schedule
+from tinydiff.diffusion.times import time_of_log_snr
 
 
 def heun(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *,
@@ -50,7 +51,7 @@ def heun(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = 
     for number, t, s, alpha_t, sigma_t, alpha_s, sigma_s in walk:
         if s_churn > 0 and alpha_t > 0 and s_tmin <= sigma_t / alpha_t <= s_tmax:
             gamma = min(s_churn / len(walk), sqrt(2) - 1)
-            t_hat = time_at(schedule, (1 + gamma) * sigma_t / alpha_t)
+            t_hat = float(time_of_log_snr(schedule, -2 * log((1 + gamma) * sigma_t / alpha_t)))
             alpha_hat, sigma_hat = schedule.at(t_hat)
             added = sigma_hat**2 - (alpha_hat / alpha_t) ** 2 * sigma_t**2  # sigma_{t^|t}^2
             if added > 0:
