@@ -1,4 +1,5 @@
 """The loop: its rows and files, exact resume, Ctrl-C, divergence."""
+import ast
 import csv
 import dataclasses
 import json
@@ -6,11 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 
+import tinydiff
 from tests.training.runs import RUN, network, pictures, trainer
 from tinydiff import diffusion
 from tinydiff.diffusion.posterior import log_variance_range
@@ -133,19 +136,38 @@ def test_a_resumed_run_is_the_unbroken_run_bit_for_bit(stop, dropout, tmp_path):
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only, by this host or by NUMBA_NUM_THREADS")
-def test_the_number_of_threads_changes_no_bit(tmp_path):
+def test_the_number_of_threads_changes_no_bit_in_fifty_steps(tmp_path):
     states, used = [], numba.get_num_threads()
     try:
         for threads in (1, 2):
             numba.set_num_threads(threads)
             model = network(image_size=16, channels=32, channel_mults=(1, 2), attention_resolutions=(8,))
-            run = trainer(tmp_path, image_set=pictures(size=16), model=model)
-            for _ in range(3):
+            run = trainer(tmp_path, dataclasses.replace(RUN, epochs=20), pictures(size=16), model)
+            for _ in range(50):
                 run.step()
             states.append(state(run))
     finally:
         numba.set_num_threads(used)
     assert same_bits(*states)
+
+
+def test_no_product_of_a_step_is_left_to_a_blas():
+    """Whose threads and whose order of sums are its own. References, which end in _reference, may use one."""
+    found, products = [], tuple(f"np.{name}" for name in ("dot", "vdot", "inner", "matmul", "einsum", "tensordot", "linalg"))
+
+    def look(node, place):
+        if isinstance(node, ast.FunctionDef) and node.name.endswith("_reference"):
+            return
+        called = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult) or called.startswith(products):
+            found.append(f"{place}:{node.lineno}")
+        for child in ast.iter_child_nodes(node):
+            look(child, place)
+    root = Path(tinydiff.__file__).parent
+    paths = [root / "autograd.py", *(path for part in ("kernels", "ops", "nn", "training") for path in sorted((root / part).glob("*.py")))]
+    for path in paths:
+        look(ast.parse(path.read_text(encoding="utf-8")), path.relative_to(root))
+    assert len(paths) > 30 and not found
 
 
 def test_steps_after_the_checkpoint_are_not_counted_twice(tmp_path):
