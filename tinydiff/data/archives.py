@@ -2,6 +2,8 @@
 
 Nothing from an archive is written under its own name, no link in one is followed, and what would take much memory or time is refused by
 what it claims, before any is taken. A single bad file is `Refused`, to be named and skipped; an archive that is bad as a whole is a ValueError.
+
+Read first: `decoding.py`.
 """
 import gzip
 import os

@@ -3,6 +3,8 @@
 The file is a .npy of the pictures (N,size,size,3) uint8, with JSON behind the array (what it was made from, names, labels, checksums) and
 the length and the CRC-32 of that JSON at the very end. It lies beside the pictures or, where nothing can be written there, in the user's
 cache folder. Whatever is wrong with it, or different in the source, it is made again.
+
+Read first: `archives.py`.
 """
 import glob
 import hashlib

@@ -4,6 +4,8 @@ It is written from the files in the run's folder alone, so it can be made while 
 config.json, log.csv, skipped.txt, input.png, forward.png, samples/epoch_*.png, reverse.gif, reverse.png, samples.png,
 neighbours.png, neighbours.json.
 What isn't there yet has a sentence in its place.
+
+Read first: `charts.py`, `pictures.py`.
 """
 import json
 from pathlib import Path
@@ -36,7 +38,7 @@ WEIGHT_WORDS = {
 MISSING_STEPS = '<p class="missing">No step has been taken yet.</p>'
 
 
-def write_page(run_dir) -> Path:
+def write_page(run_dir: str | Path) -> Path:
     """Writes run_dir/report.html and returns its path. Raises FileNotFoundError where the folder has no config.json or no log.csv."""
     run_dir = Path(run_dir)
     config = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
