@@ -34,7 +34,7 @@ def main():
     parser.add_argument("--data", type=Path, help="its pictures; without it, the drawn cats")
     parser.add_argument("--samples", type=int, default=64)
     args = parser.parse_args()
-    saved = td.training.load_checkpoint(args.run / "checkpoint.npz")
+    saved = td.training.load_checkpoint(args.run)
     size, images = saved.model.config.image_size, saved.data["images"]
     image_set = td.data.load_images(args.data, size, images) if args.data else td.data.drawn_cats(images, size, saved.config.seed)
     trainer = td.training.Trainer.resume(image_set, args.run)

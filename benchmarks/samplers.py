@@ -54,7 +54,7 @@ def measure(run, evaluations, pictures):
 
     Raises FileNotFoundError without a checkpoint, ValueError where the run is not one of drawn cats.
     """
-    saved = td.training.load_checkpoint(run / "checkpoint.npz")
+    saved = td.training.load_checkpoint(run)
     size, seed = saved.model.config.image_size, saved.config.seed
     trainer = td.training.Trainer.resume(td.data.drawn_cats(saved.data["images"], size, seed), run)  # raises where it learnt other pictures
     schedule, denoise = trainer.schedule, td.diffusion.clip_x0(trainer.denoiser())

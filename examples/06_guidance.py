@@ -67,7 +67,7 @@ def main():
     try:
         if args.run is None:
             train(args.out, args.epochs, args.images, args.seed)
-        checkpoint = load_checkpoint((args.run or args.out) / "checkpoint.npz")
+        checkpoint = load_checkpoint(args.run or args.out)
         names = checkpoint.data.get("label_names")
         if not names:
             raise ValueError(f"the run in {args.run} was trained without classes; train one with examples/train_cats.py --classes")

@@ -107,7 +107,7 @@ def main():
     out = args.out or args.run / "edited"
     try:
         use_threads(args.threads)
-        saved = load_checkpoint(args.run / "checkpoint.npz")
+        saved = load_checkpoint(args.run)
         schedule = SCHEDULES[saved.config.schedule](saved.config.T)
         denoise = clip_x0(denoiser(saved.ema.model.eval(), schedule, saved.config.target))
         cats = drawn_cats(6, saved.model.config.image_size, CATS_SEED).images

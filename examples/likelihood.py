@@ -39,7 +39,7 @@ def main():
     parser.add_argument("--flow-steps", type=int, default=50, help="of the probability flow (%(default)s)")
     args = parser.parse_args()
     try:
-        saved = td.training.load_checkpoint(args.run / "checkpoint.npz")
+        saved = td.training.load_checkpoint(args.run)
         size, n = saved.model.config.image_size, saved.data["images"]
         image_set = td.data.load_images(args.data, size, n) if args.data else td.data.drawn_cats(n, size, saved.config.seed)
         trainer = td.training.Trainer.resume(image_set, args.run)

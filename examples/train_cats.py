@@ -6,10 +6,13 @@
 Read this file from the bottom up, or from the top down and skip what you don't need: main, then the four stages, one function each.
 """
 import argparse
+import json
 import os
 import shlex
+import signal
 import sys
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numba
@@ -20,6 +23,7 @@ from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, TIME_SAMPLINGS, WEI
 from tinydiff.nn import UNet, UNetConfig
 from tinydiff.report import LiveLine, Progress, denoising_frame, gif, grid, loss_png, loss_text, read_log, strip, write_page, writes_unicode
 from tinydiff.training import Ranks, TrainConfig, Trainer, TrainingDiverged
+from tinydiff.training.interrupt import heed_termination, leave_at_once
 from tinydiff.training.streams import INIT, NOISE
 
 PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are simpler: a quarter of the weights is enough
@@ -31,7 +35,9 @@ FILES = {"report.html": "the whole run as one page: open it in a browser", "samp
          "reverse.gif": "how they come out of the noise", "reverse.png": "the same as a strip",
          "samples": "sheets drawn during the training", "input.png": "what was learnt from", "forward.png": "noise being added",
          "loss.png": "the loss",
-         "log.csv": "every step's figures", "config.json": "every setting", "checkpoint.npz": "the network"}
+         "log.csv": "every step's figures", "config.json": "every setting", "flags.json": "what --resume goes on with",
+         "checkpoint.npz": "the network"}
+NEW_EACH_TIME = ("out", "resume", "threads", "mpi")             # the flags that are not kept for --resume
 
 
 def stage_input(image_set, out):
@@ -85,7 +91,9 @@ def stage_train(trainer, out):
         print(f"Each has a label, left out {config.label_dropout:.0%} of the time: {', '.join(trainer.label_names)}")
     if trainer.model.self_condition:
         print("For half of the batches the network guesses twice, and the second time sees its own first guess of x_0.")
-    if trainer.history:
+    if trainer.global_step == trainer.total_steps:
+        print(f"This run is finished: all {trainer.total_steps} steps are done. More --epochs would go on with it; now its pictures are drawn again.")
+    elif trainer.global_step:
         print(f"Going on after step {trainer.global_step} of {trainer.total_steps}.")
     progress = Progress(trainer.total_steps, config.epochs, trainer.epoch_rows(), trainer.history[0]["loss"] if trainer.history else None)
 
@@ -101,11 +109,12 @@ def stage_train(trainer, out):
         progress.epoch(row)
         draw_sheet()
 
-    if trainer.history:
+    if trainer.global_step:
         draw_sheet()                                                                        # the run was stopped while it was being drawn
     trainer.fit(on_step=lambda _, row: progress.step(row), on_epoch=after_epoch)
-    print(loss_text(read_log(out / "log.csv"), unicode=writes_unicode(sys.stdout)))
-    print(f"The chart as a picture: {out / 'loss.png'}")
+    if trainer.ranks.rank == 0:
+        print(loss_text(read_log(out / "log.csv"), unicode=writes_unicode(sys.stdout)))
+        print(f"The chart as a picture: {out / 'loss.png'}")
 
 
 def stage_generate(trainer, out):
@@ -234,11 +243,34 @@ def parser():
     flag("--steps", run.steps, "N", "steps from noise to a new picture")
     flag("--held-out", run.held_out, "PART", "part of the pictures that is never trained on, 0 to below 1")
     flag("--seed", run.seed, "N", "of everything random: the same seed gives the same run")
-    p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores")
+    p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores, shared by the ranks")
     flag("--out", Path("runs/cats"), "FOLDER", "where everything is written", Path)
-    p.add_argument("--resume", action="store_true", help="go on with the run in --out; give the other flags as they were")
+    p.add_argument("--resume", action="store_true", help="go on with the run in --out, with the flags that it was started with")
     add_mpi(p)
     return p
+
+
+def parse(flags):
+    """The flags of the command line; with --resume those that it doesn't give are what they were."""
+    args = flags.parse_args()
+    kept = args.out / "flags.json"
+    if args.resume and kept.exists():
+        try:
+            was = json.loads(kept.read_text(encoding="utf-8"))
+            args = flags.parse_args([*map(str, was), *sys.argv[1:]])
+        except (TypeError, ValueError) as error:
+            flags.error(f"{kept} is damaged ({error}); remove it, and give the flags that the run was started with")
+    return args
+
+
+def kept_flags(args):
+    """What `parse` will need, as on the command line."""
+    words = []
+    for name, value in vars(args).items():
+        if name not in NEW_EACH_TIME and value is not None and value is not False:
+            words.append("--" + name.replace("_", "-"))
+            words += [] if value is True else [str(value.resolve() if name == "data" else value)]
+    return words
 
 
 def add_mpi(p):
@@ -259,7 +291,7 @@ def join(mpi):
 
 def prepare(args, ranks):
     """The pictures and the trainer that the flags ask for. Raises ValueError or OSError, with what to do, where that can't be."""
-    use_threads(args.threads if args.threads is not None else ranks.threads)
+    use_threads(args.threads)
     config = TrainConfig(epochs=args.epochs, batch=args.batch, micro_batch=args.micro_batch, recompute=args.recompute, lr=args.lr,
                          schedule=args.schedule, target=args.target, weight=args.weight,
                          time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=args.sampler, steps=args.steps,
@@ -277,65 +309,79 @@ def prepare(args, ranks):
     if args.classes:
         unet = replace(unet, num_classes=len(image_set.label_names))
     if args.resume:
-        trainer = Trainer.resume(image_set, args.out, ranks)
-        asked = asdict(config) | asdict(unet)
-        other = [f"{name} was {was}, not {asked[name]}" for name, was in (asdict(trainer.config) | asdict(trainer.model.config)).items()
-                 if was != asked[name]]
-        if other:
-            raise ValueError(f"--resume goes on with the run in {args.out} as it was started, but {'; '.join(other)}")
+        trainer = Trainer.resume(image_set, args.out, ranks, config, unet)
     else:
         trainer = Trainer(UNet(unet, rng=np.random.default_rng([args.seed, INIT])), image_set, config, args.out, ranks)
-    (args.out / "samples").mkdir(parents=True, exist_ok=True)
+    if ranks.rank == 0:
+        try:
+            (args.out / "samples").mkdir(parents=True, exist_ok=True)
+            (args.out / "flags.json").write_text(json.dumps(kept_flags(args), indent=0) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OSError(f"{args.out} can't be written ({error.strerror}); give another --out") from error
     return image_set, trainer
 
 
 def use_threads(threads):
-    """Takes so many threads, at most those that Numba was started with: all cores, or NUMBA_NUM_THREADS."""
+    """Takes so many threads, at most those that Numba was started with: all cores, or NUMBA_NUM_THREADS. None: leaves them as they are."""
     if threads is not None and threads < 1:
         raise ValueError(f"--threads is {threads}; it must be at least 1")
     most, cores = numba.config.NUMBA_NUM_THREADS, os.cpu_count() or 1
-    if (threads or most) > cores:
-        print(f"warning: {threads or most} threads on {cores} cores will only get in each other's way", file=sys.stderr)
-    if threads and threads > most:
+    threads = threads or numba.get_num_threads()
+    if threads > cores:
+        print(f"warning: {threads} threads on {cores} cores will only get in each other's way", file=sys.stderr)
+    if threads > most:
         print(f"warning: using {most} threads; NUMBA_NUM_THREADS={threads} would allow {threads}", file=sys.stderr)
-    numba.set_num_threads(min(threads or most, most))
+    numba.set_num_threads(min(threads, most))
 
 
 def main():
+    heed_termination()
     sys.stdout.reconfigure(errors="replace")          # a file's name may hold letters that this terminal doesn't have
     flags = parser()
-    args = flags.parse_args()
+    args = parse(flags)
     out = args.out
     try:
         ranks = join(args.mpi)
         with ranks.together():
             image_set, trainer = prepare(args, ranks)
+        ranks.heed_interrupt()
     except (ImportError, OSError, ValueError) as error:
         flags.error(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        sys.exit(exit_status(stop))
     try:
-        if ranks.rank == 0:
-            stage_input(image_set, out)
-            stage_noise(trainer, out)
-        stage_train(trainer, out)
-        stage_generate(trainer, out)
+        with ranks.together():
+            if ranks.rank == 0:
+                stage_input(image_set, out)
+                stage_noise(trainer, out)
+            stage_train(trainer, out)
+            stage_generate(trainer, out)
     except TrainingDiverged as error:
         sys.exit(f"\n{error}")
-    except KeyboardInterrupt:
-        if ranks.rank > 0:
-            pass                                                                            # rank 0 says it all
-        elif not trainer.global_step:
-            print("\nStopped before the first step: there is nothing to save yet.")
-        else:
-            report(out)
-            launch = f"mpiexec -n {ranks.size} " if args.mpi else ""
-            again = shlex.join(sys.argv if args.resume else [*sys.argv, "--resume"])
-            print(f"\nStopped at step {trainer.global_step} of {trainer.total_steps}. All is saved; go on with\n  {launch}python {again}")
-        sys.exit(130)
+    except OSError as error:
+        sys.exit(f"\n{error}" + (f"\nWhen that is mended, go on with\n  {again(args, ranks)}" if trainer.global_step else ""))
+    except KeyboardInterrupt as stop:
+        with leave_at_once(), suppress(OSError):                                            # its terminal may be gone
+            if trainer.global_step and ranks.rank == 0:
+                report(out)
+                print(f"\nStopped at step {trainer.global_step} of {trainer.total_steps}. All is saved; go on with\n  {again(args, ranks)}")
+            elif ranks.rank == 0:
+                print("\nStopped before the first step: there is nothing to save yet.")
+        sys.exit(exit_status(stop))
     print("\nEverything is here:")
     for name, what in FILES.items():
         print(f"  {str(out / name):<{len(str(out)) + 16}} {what}")
+
+
+def again(args, ranks):
+    """The command that goes on with this run."""
+    launch = ["mpiexec", "-n", str(ranks.size)] if args.mpi else []
+    return shlex.join([*launch, "python", sys.argv[0], "--out", str(args.out), "--resume", *(["--mpi", args.mpi] if args.mpi else [])])
+
+
+def exit_status(stop):
+    """What a shell expects of a program that was stopped: 130 after Ctrl-C, 143 after SIGTERM."""
+    return 128 + getattr(stop, "number", signal.SIGINT)
 
 
 if __name__ == "__main__":

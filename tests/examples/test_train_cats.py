@@ -2,6 +2,8 @@
 import csv
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--images", "12", "--size", "16", "--channels", "8", "--epochs", "2", "--batch", "4", "--steps", "4"]
-FILES = ["config.json", "log.csv", "skipped.txt", "checkpoint.npz", "report.html", "input.png", "forward.png", "loss.png",
+FILES = ["config.json", "flags.json", "log.csv", "skipped.txt", "checkpoint.npz", "report.html", "input.png", "forward.png", "loss.png",
          "reverse.png", "reverse.gif", "samples.png", "samples/epoch_002.png"]
 
 
@@ -83,31 +85,129 @@ def test_a_second_run_does_not_overwrite_the_first(finished):
 
 
 def test_resume_refuses_other_settings_by_name(finished):
-    other = train_cats(*TINY, "--out", finished[0], "--resume", "--epochs", "3", "--lr", "0.1")
-    assert other.returncode == 2 and "epochs was 2, not 3" in other.stderr and "lr was 0.0006, not 0.1" in other.stderr
+    other = train_cats(*TINY, "--out", finished[0], "--resume", "--epochs", "1", "--lr", "0.1")
+    assert other.returncode == 2 and "epochs was 2, not 1" in other.stderr and "lr was 0.0006, not 0.1" in other.stderr
+    assert len(other.stderr.splitlines()) == 1
 
 
-def test_stopped_and_resumed_is_the_same_run(finished, tmp_path):
-    """Ctrl-C inside the first epoch of the same run, in a terminal's place a signal from within; then --resume."""
+SIGNAL_AT = """
+import os, runpy, signal, sys
+import tinydiff.training.trainer as trainer
+number, at, step = int(sys.argv[1]), int(sys.argv[2]), trainer.Trainer.step
+def step_and_signal(self):
+    loss = step(self)
+    if self.global_step == at:
+        signal.raise_signal(number)
+    return loss
+trainer.Trainer.step = step_and_signal
+sys.argv = sys.argv[3:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def python(code, *words, **more):
+    return subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=300, encoding="utf-8",
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}, **more)
+
+
+def same_results(one, other):
+    """Whether two folders hold the same run, bit for bit: every array, every picture, every row of the log but for its seconds."""
+    names = {path.relative_to(one) for path in one.rglob("*") if path.suffix in (".png", ".gif")}
+    pictures = all((one / name).read_bytes() == (other / name).read_bytes() for name in names if name.name != "loss.png")
+    logs = [[{name: cell for name, cell in row.items() if name != "seconds"} for row in log_rows(out)] for out in (one, other)]
+    with np.load(one / "checkpoint.npz") as a, np.load(other / "checkpoint.npz") as b:
+        return len(names) > 5 and pictures and logs[0] == logs[1] and a.files == b.files and all(a[key].tobytes() == b[key].tobytes() for key in a)
+
+
+@pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_stopped_and_resumed_is_the_same_run(name, status, finished, tmp_path):
+    """A signal inside the first epoch; then --resume, which knows the flags."""
+    if not hasattr(signal, name):
+        pytest.skip(f"there is no {name} on this system")
     out = tmp_path / "stopped"
-    stop = ("import runpy, signal, sys; import tinydiff.training.trainer as trainer; step = trainer.Trainer.step\n"
-            "def step_and_stop(self):\n"
-            "    loss = step(self)\n"
-            "    if self.global_step == 2: signal.raise_signal(signal.SIGINT)\n"
-            "    return loss\n"
-            "trainer.Trainer.step = step_and_stop; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')")
-    flags = [str(ROOT / "examples" / "train_cats.py"), *TINY, "--out", str(out)]
-    stopped = subprocess.run([sys.executable, "-c", stop, *flags], capture_output=True, text=True, timeout=300, encoding="utf-8",
-                             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"})
-    assert stopped.returncode == 130, stopped.stderr
-    assert "Stopped at step 2 of 6" in stopped.stdout and "--resume" in stopped.stdout.splitlines()[-1]
-    assert "Traceback" not in stopped.stderr
+    stopped = python(SIGNAL_AT, int(getattr(signal, name)), 2, ROOT / "examples" / "train_cats.py", *TINY, "--out", out)
+    assert stopped.returncode == status, stopped.stderr
+    assert "Stopped at step 2 of 6" in stopped.stdout and stopped.stderr.strip().startswith("stopping after this step")
+    assert stopped.stdout.splitlines()[-1].endswith(f"train_cats.py --out {out} --resume")
     assert (out / "report.html").exists()
-    resumed = train_cats(*flags[1:], "--resume", PYTHONIOENCODING="ascii")
+    resumed = train_cats("--out", out, "--resume", PYTHONIOENCODING="ascii")
     assert resumed.returncode == 0 and "Going on after step 2 of 6" in resumed.stdout and resumed.stdout.isascii(), resumed.stderr
-    losses = [[(row["loss"], row["held_out_loss"]) for row in log_rows(folder)] for folder in (out, finished[0])]
-    assert losses[0] == losses[1]                                       # every digit
-    assert (out / "samples.png").read_bytes() == (finished[0] / "samples.png").read_bytes()
+    assert same_results(out, finished[0])
+
+
+def test_a_finished_run_says_so_and_can_become_longer(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    again = train_cats("--out", out, "--resume")
+    assert again.returncode == 0 and "This run is finished: all 6 steps are done" in again.stdout and same_results(out, finished[0])
+    longer = train_cats("--out", out, "--resume", "--epochs", 3, "--sampler", "ddpm")
+    assert longer.returncode == 0 and "Going on after step 6 of 9." in longer.stdout and "4 ddpm steps" in longer.stdout
+    assert [row["step"] for row in log_rows(out)] == [str(n) for n in range(1, 10)]
+    assert json.loads((out / "config.json").read_text())["train"]["epochs"] == 3
+    assert "Going on" not in train_cats("--out", out, "--resume").stdout            # and the longer run is finished too
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    path = out / "checkpoint.npz"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    resumed = train_cats("--out", out, "--resume")
+    assert resumed.returncode == 0 and "Going on after step 3 of 6" in resumed.stdout
+    assert f"{path} is damaged" in resumed.stderr and f"taking the one before it, {out / 'checkpoint.previous.npz'}, of step 3" in resumed.stderr
+    assert (out / "checkpoint.damaged.npz").read_bytes() == data
+    assert same_results(out, finished[0])
+
+
+# A limit on the length of a file stands for a full disk: what is beyond it can't be written. (No more than the log and the settings need.)
+FULL_DISK = """
+import resource, runpy, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+import tinydiff.training.run_folder as run_folder
+limit, log = int(sys.argv[1]), run_folder.RunFolder.log
+def log_until_full(self, row):
+    if row["step"] == 4:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    log(self, row)
+run_folder.RunFolder.log = log_until_full
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_full_disk_stops_the_run_with_one_message_and_the_last_checkpoint_whole(finished, tmp_path):
+    pytest.importorskip("resource", reason="no limits on files here")
+    out, temporary = tmp_path / "run", tmp_path / "tmp"
+    temporary.mkdir()
+    full = python(FULL_DISK, 100, ROOT / "examples" / "train_cats.py", *TINY, "--out", out)
+    assert full.returncode == 1 and "Traceback" not in full.stderr, full.stderr
+    for words in ("File too large", "state after step 4", "The last checkpoint is of step 3", "go on with", f"--out {out} --resume"):
+        assert words in full.stderr
+    assert not list(out.glob("*.tmp"))
+    resumed = train_cats("--out", out, "--resume")
+    assert resumed.returncode == 0 and "Going on after step 3 of 6" in resumed.stdout and same_results(out, finished[0])
+
+
+def test_a_reader_that_goes_away_stops_the_run_and_loses_nothing(finished, tmp_path):
+    """`train_cats.py | head`, in the middle of the table."""
+    out = tmp_path / "run"
+    with subprocess.Popen([sys.executable, ROOT / "examples" / "train_cats.py", *TINY, "--out", out], stdout=subprocess.PIPE, text=True,
+                          stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}) as process:
+        while not process.stdout.readline().startswith("    1 |"):
+            pass
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.wait(60) == 1 and "Broken pipe" in err and "Traceback" not in err and "Exception" not in err
+    resumed = train_cats("--out", out, "--resume")
+    assert resumed.returncode == 0 and same_results(out, finished[0])
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = train_cats(*TINY, "--out", tmp_path / "file" / "run")
+    assert done.returncode == 2 and "can't be written (Not a directory); give another --out" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_pictures_that_cannot_be_read_are_named(tmp_path):
@@ -147,8 +247,8 @@ def test_classes_and_self_conditioning(tmp_path):
     assert "which of 2 classes a picture is of: dark, light" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     with Image.open(tmp_path / "run" / "samples.png") as sheet:
         assert sheet.width == 2 * (128 + 8)                            # strip's: two columns of pictures of 16 pixels, enlarged 8 times
-    other = train_cats(*flags, "--resume")
-    assert other.returncode == 2 and "self_condition was True, not False" in other.stderr
+    again = train_cats("--resume", "--out", tmp_path / "run")
+    assert again.returncode == 0 and "This run is finished" in again.stdout
 
 
 def test_more_threads_than_cores_is_a_warning_not_an_error(tmp_path):

@@ -57,7 +57,7 @@ def test_pickles_are_refused(tmp_path):
     arrays = dict(np.load(tmp_path / "good.npz"))
     np.savez(tmp_path / "object.npz", **arrays | {"config": np.array([Bomb()], object)})
     for name in ("pickle.npz", "object.npz"):
-        with pytest.raises(ValueError, match=f"{name} is not a checkpoint"):
+        with pytest.raises(ValueError, match=f"{name} is damaged or not a checkpoint"):
             load_checkpoint(tmp_path / name)
 
 
@@ -69,7 +69,7 @@ def test_files_that_are_no_checkpoint(tmp_path):
     (tmp_path / "empty.npz").write_bytes(b"")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     for name in ("text", "cut", "empty", "other"):
-        with pytest.raises(ValueError, match=f"{name}.npz is not a checkpoint"):
+        with pytest.raises(ValueError, match=f"{name}.npz is damaged or not a checkpoint"):
             load_checkpoint(tmp_path / f"{name}.npz")
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         load_checkpoint(tmp_path / "none.npz")

@@ -62,6 +62,10 @@ class UNetConfig:
         if not self.channel_mults or self.blocks_per_level < 1:
             raise ValueError(f"UNetConfig: channel_mults is {self.channel_mults} and blocks_per_level {self.blocks_per_level}; "
                              "a U-Net needs at least one level and one block in it")
+        for name in ("image_size", "in_channels", "out_channels", "channel_mults", "heads", "groups"):
+            value = getattr(self, name)
+            if value is not None and np.min(value) < 1:
+                raise ValueError(f"UNetConfig: {name} is {value}; it must be at least 1")
         if self.channels < 2 or self.channels % 2:
             raise ValueError(f"UNetConfig: channels is {self.channels}; it must be even and at least 2: "
                              "half of the time embedding is cosines, half sines")

@@ -5,10 +5,15 @@
     step                         steps taken
     config                       JSON as bytes: {"train": TrainConfig, "unet": UNetConfig, "data": what the pictures were}
 
-Nothing random is saved: every draw is keyed by its step (see `streams`). Nothing is pickled, so opening a checkpoint runs no code.
+Nothing random is saved: every draw is keyed by its step (see `streams`). An .npz is a zip archive, which keeps a CRC-32 of every array, so a
+byte that has changed on the disk is noticed. The file of a stranger is read with the same care: nothing is unpickled, so opening it runs no
+code, and nothing is taken from it before its shape and type are known to be those that its settings ask for.
 """
 import json
+import math
 import os
+import reprlib
+import sys
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,15 +21,19 @@ from pathlib import Path
 import numpy as np
 
 from tinydiff.nn import UNet, UNetConfig
-from tinydiff.training.config import TrainConfig
+from tinydiff.training.config import TrainConfig, fits, from_json
+from tinydiff.training.files import whole_file
 from tinydiff.training.optim import EMA
+
+GROUPS = ("model", "ema", "adam_m", "adam_v")
+MAX_CONFIG_BYTES = 1 << 20
 
 
 @dataclass
 class Checkpoint:
     """A saved run. `.ema.model` is the network to draw pictures with, `.model` the one to train on.
 
-    step: steps taken. data: what `Trainer.data` was. adam_m, adam_v: parameter name -> array.
+    step: steps taken. data: what `Trainer.data` was. adam_m, adam_v: parameter name -> array. path: the file.
     """
     model: UNet
     ema: EMA
@@ -33,6 +42,7 @@ class Checkpoint:
     data: dict
     adam_m: dict[str, np.ndarray]
     adam_v: dict[str, np.ndarray]
+    path: Path
 
 
 def run_config(trainer) -> dict:
@@ -40,40 +50,123 @@ def run_config(trainer) -> dict:
     return {"train": asdict(trainer.config), "unet": asdict(trainer.model.config), "data": trainer.data}
 
 
+def previous(path: Path) -> Path:
+    """Where the checkpoint that stood at `path` before is kept: run/checkpoint.npz -> run/checkpoint.previous.npz."""
+    return path.with_suffix(".previous" + path.suffix)
+
+
 def save_checkpoint(path, trainer) -> None:
-    """Writes the trainer's state to `path`. An older file there is replaced at the end, at once: whatever happens, one whole file is there."""
-    names = [name for name, _ in trainer.model.named_parameters()]
-    arrays = {"step": np.array(trainer.global_step), "config": np.frombuffer(json.dumps(run_config(trainer)).encode(), np.uint8)}
-    for group, values in (("model", trainer.model.state_dict().values()), ("ema", trainer.ema.model.state_dict().values()),
-                          ("adam_m", trainer.optimizer.m), ("adam_v", trainer.optimizer.v)):
-        arrays |= {f"{group}/{name}": array for name, array in zip(names, values, strict=True)}
+    """Writes the trainer's state to `path`; the file that was there becomes `previous(path)`.
+
+    Whatever happens meanwhile, a power cut included, a whole checkpoint is there, under the one name or the other.
+    """
     path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
+    names = [name for name, _ in trainer.model.named_parameters()]
+    arrays = {"step": np.array(trainer.global_step, np.int64), "config": np.frombuffer(json.dumps(run_config(trainer)).encode(), np.uint8)}
+    for group, values in zip(GROUPS, ([p.data for p in trainer.model.parameters()], [p.data for p in trainer.ema.model.parameters()],
+                                      trainer.optimizer.m, trainer.optimizer.v)):
+        arrays |= {f"{group}/{name}": array for name, array in zip(names, values, strict=True)}
+    with whole_file(path, before=previous(path)) as file:
         np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())  # the bytes are on disk before the name is
-    os.replace(temporary, path)
 
 
 def load_checkpoint(path) -> Checkpoint:
-    """Reads what `save_checkpoint` wrote. FileNotFoundError without the file, ValueError for a file that is no checkpoint."""
+    """Reads what `save_checkpoint` wrote: the file at `path` or, where that is the folder of a run, its newest checkpoint.
+
+    Where the newest is damaged the one before it is taken, and a line on standard error says so. Raises FileNotFoundError where there is
+    none, ValueError for a file that is damaged or no checkpoint at all.
+    """
     path = Path(path)
+    if path.is_dir():
+        return _load_newest(path / "checkpoint.npz")
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}")
+    with open(path, "rb") as file:
+        try:
+            return _read(file, path)
+        except Exception as error:  # zipfile answers damaged data with nearly every exception there is
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"{path} is damaged or not a checkpoint of this version of tinydiff: {reason}") from error
+
+
+def _load_newest(path):
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-        config = json.loads(arrays["config"].tobytes())
-        groups = {group: {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith(group + "/")}
-                  for group in ("model", "ema", "adam_m", "adam_v")}
-        unet, train = UNetConfig(**config["unet"]), TrainConfig(**config["train"])
-        step, data = int(arrays["step"]), config["data"]
-        model = UNet(unet, rng=np.random.default_rng(0), dtype=arrays["model/conv_in.weight"].dtype)  # every weight is replaced below
-        ema = EMA(model, train.ema_max, train.ema_power)
-        model.load_state_dict(groups["model"])
-        ema.model.load_state_dict(groups["ema"])
-    except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a checkpoint of this version of tinydiff: {error}") from error
+        return load_checkpoint(path)
+    except (FileNotFoundError, ValueError) as fault:
+        try:
+            found = load_checkpoint(previous(path))
+        except (FileNotFoundError, ValueError):
+            raise fault from None
+        print(f"{fault}; taking the one before it, {found.path}, of step {found.step}", file=sys.stderr)
+        return found
+
+
+def _read(file, path):
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > os.fstat(file.fileno()).st_size:
+            raise ValueError("it claims to hold more than it does")          # a zip bomb would
+        names = [m.filename.removesuffix(".npy") for m in members]
+        config = json.loads(_array(archive, "config", (None,), np.uint8, MAX_CONFIG_BYTES).tobytes())
+        unet, train, data = from_json(UNetConfig, config["unet"]), from_json(TrainConfig, config["train"]), _checked_data(config["data"])
+        step = int(_array(archive, "step", (), np.int64))
+        if step < 0:
+            raise ValueError(f"step is {step}")
+        _require_size(unet, [m for m in members if m.filename.startswith("model/")])
+        with archive.open("model/conv_in.weight.npy") as member:
+            dtype = _header(member)[1]                      # all arrays must have this one
+        model = UNet(unet, rng=np.random.default_rng(0), dtype=dtype)       # every weight is replaced below
+        shapes = {name: p.shape for name, p in model.named_parameters()}
+        expected = {"step", "config", *(f"{group}/{name}" for group in GROUPS for name in shapes)}
+        if len(names) != len(expected) or set(names) != expected:
+            raise ValueError(f"it has the wrong arrays: {', '.join(sorted(set(names) ^ expected)[:3]) or 'some twice'}")
+        groups = {group: {name: _array(archive, f"{group}/{name}", shape, dtype) for name, shape in shapes.items()} for group in GROUPS}
+    ema = EMA(model, train.ema_max, train.ema_power)
+    model.load_state_dict(groups["model"])
+    ema.model.load_state_dict(groups["ema"])
     ema.updates = step  # one update a step
-    return Checkpoint(model, ema, train, step, data, groups["adam_m"], groups["adam_v"])
+    return Checkpoint(model, ema, train, step, data, groups["adam_m"], groups["adam_v"], path)
+
+
+def _header(member):
+    """The shape and the dtype that an array says it has."""
+    if np.lib.format.read_magic(member) != (1, 0):
+        raise ValueError(f"{member.name} is not in the format of np.savez")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
+    if fortran_order or dtype not in (np.float32, np.float64, np.int64, np.uint8):
+        raise ValueError(f"{member.name} is of type {dtype}, or not in C order")
+    return shape, dtype
+
+
+def _array(archive, name, shape, dtype, most=None):
+    """An array, once it says that it has this shape (None: any length) and type. Its CRC-32 is checked as its last byte is read."""
+    with archive.open(name + ".npy") as member:
+        has, kind = _header(member)
+        if len(has) != len(shape) or any(expected not in (None, n) for n, expected in zip(has, shape)) or kind != dtype:
+            raise ValueError(f"{name} is {has} {kind}, expected {shape} {np.dtype(dtype)}")
+        nbytes = math.prod(has) * kind.itemsize
+        if most is not None and nbytes > most:
+            raise ValueError(f"{name} has {nbytes} bytes, more than {most}")
+        data = member.read(nbytes + 1)
+        if len(data) != nbytes:
+            raise ValueError(f"{name} has {len(data)} bytes, expected {nbytes}")
+        return np.frombuffer(data, kind).reshape(has).copy()
+
+
+def _require_size(unet, members):
+    """Raises ValueError where a network of this shape has certainly more weights than the file: it isn't even built then."""
+    widths = [unet.channels * mult for mult in unet.channel_mults]
+    blocks = 2 * unet.blocks_per_level * len(widths)        # down and up, and each has two 3x3 convolutions
+    weights = 2 * unet.blocks_per_level * 2 * sum(9 * width * width for width in widths)
+    weights += 9 * widths[0] * (unet.in_channels + (unet.out_channels or 0)) + 4 * unet.channels * (unet.num_classes or 0)
+    if blocks > len(members) or 4 * weights > sum(m.file_size for m in members):
+        raise ValueError("its settings ask for a larger network than it holds")
+
+
+def _checked_data(data):
+    """`Trainer.data`, once its types are known to be right."""
+    types = {"images": int, "shape": list[int], "crc32": int, "label_names": list[str], "labels_crc32": int}
+    for name in {"images", "shape", "crc32", *data}:
+        if name not in types or name not in data or not fits(data[name], types[name]):
+            raise ValueError(f"data.{name} is {reprlib.repr(data.get(name))}")
+    return data

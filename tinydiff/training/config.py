@@ -1,7 +1,13 @@
 """TrainConfig: what a training run is asked to do."""
+import math
+import reprlib
 from dataclasses import dataclass
+from types import UnionType
+from typing import get_args, get_origin, get_type_hints
 
 from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, TIME_SAMPLINGS, WEIGHTS
+
+MAX_T = 100_000
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class TrainConfig:
         for name in ("epochs", "batch", "steps"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("T", self.T >= 2, "at least 2: with one time alone, the least noise and the most would be one and the same")
+        self._require("T", self.T <= MAX_T, f"at most {MAX_T:,}")
         self._require("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "at least 1, or None")
         for name in ("lr", "clip"):
             self._require(name, getattr(self, name) > 0, "above 0")
@@ -83,3 +90,25 @@ class TrainConfig:
     def loss_weight(self) -> str:
         """`weight`, or what it stands for where it is None."""
         return self.weight or ("min_snr" if self.target in ("v", "x0") else "simple")
+
+
+def from_json(kind, values: dict):
+    """kind(**values), kind being a dataclass, for values that come out of a file: ValueError unless each has its field's type."""
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints or not fits(value, hints[name]):
+            raise ValueError(f"{kind.__name__}: {reprlib.repr(name)} is {reprlib.repr(value)}")
+    return kind(**values)
+
+
+def fits(value, hint) -> bool:
+    """Whether a value out of JSON is of a type: one of int, float, bool, str, None, and of lists, tuples (JSON has lists) and unions of them."""
+    kind, of = get_origin(hint), get_args(hint)
+    if kind is UnionType:
+        return any(fits(value, one) for one in of)
+    if kind in (list, tuple):
+        any_length = kind is list or of[-1] is Ellipsis
+        return isinstance(value, list) and (any_length or len(value) == len(of)) and all(fits(item, of[0]) for item in value)
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is hint

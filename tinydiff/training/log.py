@@ -1,17 +1,22 @@
 """log.csv: a row for every step, written as it happens, so that a run can be watched, plotted, and resumed with its history."""
 import csv
+import io
 from pathlib import Path
+
+from tinydiff.training.files import whole_file
 
 FIELDS = ("step", "epoch", "loss", "held_out_loss", "grad_norm", "lr", "seconds")
 WHOLE = ("step", "epoch")  # the columns that hold integers; the others hold floats
 
 
 def write_log(path: Path, rows: list[dict]) -> None:
-    """A new log with these rows, in place of what was there."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+    """A new log with these rows, in place of what was there. At any moment there is the one or the other, whole."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, FIELDS)
+    writer.writeheader()
+    writer.writerows(rows)
+    with whole_file(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def append_row(path: Path, row: dict) -> None:

@@ -1,10 +1,11 @@
 """The training loop: a picture, noise, the network's guess, a step towards a better one; and all that a long run needs around it."""
 import functools
 import itertools
-import json
 import math
 import time
 import zlib
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,16 @@ import numpy as np
 from tinydiff import diffusion
 from tinydiff.autograd import no_grad
 from tinydiff.training.batches import held_out_batches, split, steps_per_epoch, training_batch
-from tinydiff.training.checkpoint import Checkpoint, load_checkpoint, run_config, save_checkpoint
+from tinydiff.training.checkpoint import load_checkpoint, run_config
 from tinydiff.training.config import TrainConfig
-from tinydiff.training.interrupt import hold_interrupt
-from tinydiff.training.log import append_row, read_log, write_log
+from tinydiff.training.interrupt import hold_interrupt, leave_at_once
+from tinydiff.training.log import read_log
 from tinydiff.training.optim import EMA, AdamW, grad_norm, warmup_cosine
 from tinydiff.training.ranks import Ranks
+from tinydiff.training.run_folder import RunFolder
 from tinydiff.training.streams import DROPOUT, SELF_CONDITION
+
+SAVE_EVERY = 500            # steps from one checkpoint to the next, where an epoch has more
 
 
 class TrainingDiverged(RuntimeError):
@@ -51,7 +55,7 @@ class Trainer:
         conditional = model.config.num_classes is not None
         if conditional:
             _check_labels(image_set, model.config.num_classes)
-        self.model, self.config, self.out_dir, self.ranks = model, config, Path(out_dir), ranks
+        self.model, self.config, self.ranks, self.folder = model, config, ranks, RunFolder(out_dir)
         self.data = {"images": len(images), "shape": list(images.shape[1:]), "crc32": zlib.crc32(np.ascontiguousarray(images))}
         self.label_names = list(image_set.label_names) if conditional else []
         if conditional:
@@ -72,23 +76,31 @@ class Trainer:
         ranks.require_same(run_config(self) | self._weights())
 
     @classmethod
-    def resume(cls, image_set, out_dir, ranks: Ranks = Ranks()) -> "Trainer":
+    def resume(cls, image_set, out_dir, ranks: Ranks = Ranks(), config: TrainConfig | None = None, unet=None) -> "Trainer":
         """The trainer of the run in `out_dir`, as it was at its last checkpoint; what follows is the same, bit for bit, as without a stop.
 
-        The number of ranks may be another than it was; then the same up to rounding.
+        config, unet: what the run is now asked to be, a TrainConfig and a UNetConfig; None for what it was. More epochs go on with the
+        learning rate of a run of that length; another sampler and other steps draw other pictures. Nothing else may change. The number of
+        ranks may be another than it was; then the same up to rounding.
 
-        Raises FileNotFoundError without a checkpoint, ValueError where image_set is not what the run was started with.
+        A damaged checkpoint is set aside, as checkpoint.damaged.npz, and the one before it is taken; a line on standard error says so.
+        Raises FileNotFoundError without a checkpoint, ValueError where none can be read, or, naming them, where settings or pictures differ.
         """
         out_dir = Path(out_dir)
-        saved: Checkpoint = load_checkpoint(out_dir / "checkpoint.npz")
-        trainer = cls(saved.model, image_set, saved.config, out_dir, ranks)
-        if trainer.data != saved.data:
-            raise ValueError(f"Trainer.resume: the run in {out_dir} was started on other pictures ({saved.data}) than these ({trainer.data})")
+        saved = load_checkpoint(out_dir)
+        config, unet = config or saved.config, unet or saved.model.config
+        free = {"sampler", "steps"} | ({"epochs"} if config.epochs > saved.config.epochs else set())
+        _require_same(f"the run in {out_dir} can only go on as it was started (and become longer)",
+                      asdict(saved.config) | asdict(saved.model.config), asdict(config) | asdict(unet), free)
+        trainer = cls(saved.model, image_set, config, out_dir, ranks)
+        _require_same(f"the run in {out_dir} was started on other pictures", saved.data, trainer.data)
         for i, (name, _) in enumerate(saved.model.named_parameters()):
             trainer.optimizer.m[i], trainer.optimizer.v[i] = saved.adam_m[name], saved.adam_v[name]
-        trainer.optimizer.steps = trainer.global_step = saved.step
+        trainer.optimizer.steps = trainer.global_step = trainer.folder.saved_step = saved.step
         trainer.ema = saved.ema
         trainer.history = read_log(out_dir / "log.csv", saved.step)
+        if ranks.rank == 0:
+            trainer.folder.set_damaged_aside(saved.path)
         return trainer
 
     @property
@@ -131,13 +143,23 @@ class Trainer:
 
         on_step(trainer, row) follows each step, row as in `history` with images_per_second instead of held_out_loss;
         on_epoch(trainer, row) each epoch, row: epoch, loss (the mean over its steps), held_out_loss.
-        Writes config.json, log.csv (a row a step) and, after each epoch, checkpoint.npz; of several ranks, rank 0 does.
-        Ctrl-C (KeyboardInterrupt) lets the step finish, saves a checkpoint and is raised on.
+        Writes config.json, log.csv (a row a step) and, after each epoch and every 500 steps, checkpoint.npz, the one before it becoming
+        checkpoint.previous.npz; of several ranks, rank 0 does. Ctrl-C (KeyboardInterrupt, or Terminated, see interrupt.py) lets the step
+        finish, saves a checkpoint and is raised on. A file that can't be written stops the run too: the OSError says where its state is kept.
+        Raises ValueError where another process is training in the folder, TrainingDiverged like `step`.
         """
-        if self.ranks.rank == 0:
-            self.out_dir.mkdir(parents=True, exist_ok=True)
-            (self.out_dir / "config.json").write_text(json.dumps(run_config(self), indent=2) + "\n", encoding="utf-8")
-            write_log(self._log_path, self.history)
+        try:
+            with ExitStack() as stack:
+                with self.ranks.together():
+                    if self.ranks.rank == 0:
+                        stack.enter_context(self.folder.open(self))
+                self._fit(on_step, on_epoch)
+        except OSError as error:
+            if self.ranks.rank > 0:
+                raise
+            raise OSError(f"{error}\n{self.folder.rescue(self)}") from error
+
+    def _fit(self, on_step, on_epoch):
         try:
             while self.global_step < self.total_steps:
                 with hold_interrupt():
@@ -146,14 +168,14 @@ class Trainer:
                 row = dict(self.history[-1])
                 row["images_per_second"] = self._batch_size(row["step"]) / row["seconds"]
                 del row["held_out_loss"]
-                if on_step:
-                    on_step(self, row)
-                if on_epoch and self._epoch_done:
-                    on_epoch(self, self.epoch_rows()[-1])
+                with self.ranks.together():
+                    if on_step:
+                        on_step(self, row)
+                    if on_epoch and self._epoch_done:
+                        on_epoch(self, self.epoch_rows()[-1])
         except KeyboardInterrupt:
-            if self.global_step:
-                with hold_interrupt():
-                    self._save()
+            with leave_at_once():
+                self._save()
             raise
 
     def held_out_loss(self) -> float:
@@ -185,14 +207,6 @@ class Trainer:
         return diffusion.denoiser(self.ema.model, self.schedule, self.config.target, y)
 
     @property
-    def checkpoint_path(self) -> Path:
-        return self.out_dir / "checkpoint.npz"
-
-    @property
-    def _log_path(self):
-        return self.out_dir / "log.csv"
-
-    @property
     def _epoch_done(self):
         return self.global_step % self.steps_per_epoch == 0
 
@@ -201,15 +215,21 @@ class Trainer:
         self.step()
         if self._epoch_done and len(self.held_out_images):
             self.history[-1]["held_out_loss"] = self.held_out_loss()
-        if self.ranks.rank == 0:
-            append_row(self._log_path, self.history[-1])
-        if self._epoch_done:
+        with self.ranks.together():
+            if self.ranks.rank == 0:
+                self.folder.log(self.history[-1])
+        if self._epoch_done or self.global_step % SAVE_EVERY == 0:
             self._save()
 
     def _save(self):
+        """A checkpoint, unless there is one of this step."""
+        if self.global_step == self.folder.saved_step:
+            return
         self.ranks.require_same(self._weights())            # or one of them has gone astray
-        if self.ranks.rank == 0:
-            save_checkpoint(self.checkpoint_path, self)
+        with self.ranks.together():
+            if self.ranks.rank == 0:
+                self.folder.save(self)
+        self.folder.saved_step = self.global_step
 
     def _weights(self):
         return {"weights": functools.reduce(lambda crc32, p: zlib.crc32(p.data, crc32), self.optimizer.params, 0)}
@@ -226,10 +246,21 @@ class Trainer:
     def _diagnosis(self, loss, norm, lr):
         step = self.global_step + 1
         before = f"{self.history[-1]['grad_norm']:.3g}" if self.history else "unknown, this is the first step"
-        kept = f"The last good checkpoint is {self.checkpoint_path}." if self.checkpoint_path.exists() else "No checkpoint was saved yet."
-        return (f"training diverged at step {step} of {self.total_steps}: loss {loss:.4g}, gradient norm {norm:.4g} (the step before: {before}), "
-                f"learning rate {lr:.3g}. No weight was changed by this step. Try a lower learning rate ({self.config.lr / 3:.2g}) or a longer "
-                f"warm-up, and check that the pictures are what you think they are. {kept}")
+        gradients = [(np.abs(p.grad).max(), name) for name, p in self.model.named_parameters()]
+        largest, name = max(gradients, key=lambda gradient: np.nan_to_num(gradient[0], nan=np.inf))
+        saved = self.folder.saved_step
+        kept = f"The last good checkpoint is {self.folder.checkpoint_path}, of step {saved}." if saved else "No checkpoint was saved yet."
+        return (f"training diverged at step {step} of {self.total_steps}: loss {loss:.4g}, learning rate {lr:.3g}, gradient norm {norm:.4g} (the "
+                f"step before: {before}), the largest gradient {largest:.3g} (of {name}). No weight was changed by this step. Try a lower learning "
+                f"rate ({self.config.lr / 3:.2g}) or a longer warm-up, and check that the pictures are what you think they are. {kept}")
+
+
+def _require_same(what, was, now, free=frozenset()):
+    """Raises ValueError, saying what and naming them, where values have changed that are not free to."""
+    names = [name for name in was | now if name not in free and was.get(name) != now.get(name)]
+    changed = [f"{name} was {was.get(name)}, not {now.get(name)}" for name in names]
+    if changed:
+        raise ValueError(f"{what}, but {'; '.join(changed)}")
 
 
 def _check_labels(image_set, num_classes):
