@@ -78,8 +78,8 @@ def _read(path, size, limit, on_bad, progress, places):
             if picture is not None:
                 pictures.append(picture)
                 names.append(name)
-            if progress:
-                progress(len(names), most)
+                if progress:
+                    progress(len(names), most)
             if len(names) == limit:
                 break
         skipped.sort()
