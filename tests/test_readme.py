@@ -97,5 +97,5 @@ def module_docstring(file):
 
 
 def test_files_and_pictures_of_the_readme_exist():
-    for path in re.findall(r"\]\(([^)]+)\)", README) + re.findall(r"`((?:tinydiff|examples|tests|benchmarks)/[\w./]*)`", README):
+    for path in re.findall(r"\]\((?!https://)([^)]+)\)", README) + re.findall(r"`((?:tinydiff|examples|tests|benchmarks)/[\w./]*)`", README):
         assert (ROOT / path).exists(), path
