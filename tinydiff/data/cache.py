@@ -66,6 +66,15 @@ def source_key(path: Path, size: int, limit: int | None) -> dict:
     return {"version": VERSION, "pillow": PIL.__version__, "size": size, "limit": limit, "source": digest.hexdigest()}
 
 
+def find_cache(places: list[Path], path: Path, size: int, limit: int | None) -> ImageSet | None:
+    """The set from the first good cache of these pictures, if there is one."""
+    for place in filter(os.path.exists, places):
+        cached = open_cache(place, source_key(path, size, limit))
+        if cached:
+            return cached
+    return None
+
+
 def open_cache(file_name: Path, key: dict) -> ImageSet | None:
     """The set with its pictures mapped, read-only, or None where there is no whole and undamaged cache of what the key describes."""
     try:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from tinydiff.data.archives import Refused, list_pictures, read_file
-from tinydiff.data.cache import CACHE_BYTES, CacheWriter, cache_places, open_cache, source_key
+from tinydiff.data.cache import CACHE_BYTES, CacheWriter, cache_places, find_cache, source_key
 from tinydiff.data.decoding import decode, reason
 from tinydiff.data.image_set import ImageSet
 from tinydiff.text import one_line
@@ -53,13 +53,10 @@ def load_images(path: str | Path, size: int = 64, limit: int | None = None, on_b
         raise ValueError(f'load_images: on_bad must be "skip" or "raise", not {on_bad!r}')
     path = Path(path)
     places = cache_places(path, size, limit)
-    for place in filter(os.path.exists, places):
-        cached = open_cache(place, source_key(path, size, limit))
-        if cached and on_bad == "raise" and cached.skipped:
-            raise _bad(path, *cached.skipped[0])
-        if cached:
-            return cached
-    return _read(path, size, limit, on_bad, progress, places)
+    cached = find_cache(places, path, size, limit)
+    if cached and on_bad == "raise" and cached.skipped:
+        raise _bad(path, *cached.skipped[0])
+    return cached or _read(path, size, limit, on_bad, progress, places)
 
 
 def _read(path, size, limit, on_bad, progress, places):
