@@ -13,6 +13,7 @@ that memory doesn't grow with --count; sheet.png shows the first ones. Read this
 network, then the ways to start, one function each, then the drawing.
 """
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ class Network:
         except FileNotFoundError as error:
             raise ValueError(f"{error}: train one first (python examples/train_cats.py), or give --run the folder of a run, or its "
                              "checkpoint.npz") from None
+        self.crc32 = zlib.crc32(saved.path.read_bytes())
         self.model, self.target = saved.ema.model.eval(), saved.config.target
         self.schedule = SCHEDULES[saved.config.schedule](saved.config.T)
         self.size = saved.model.config.image_size
@@ -187,14 +189,17 @@ def parser():
     p.add_argument("--from", type=float, metavar="T", help="how noisy the picture is made: t, of T = 1000 as a rule (700; for variations 500)")
     p.add_argument("--frames", type=int, metavar="N", help="pictures from the one to the other, both included (8)")
     p.add_argument("--gif", action="store_true", help=f"also an animation: {GIF_CATS} pictures come out of the noise; the frames of --interpolate")
-    p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores")
+    p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores, shared by the ranks")
     add_mpi(p)
     return p
 
 
 def prepare(args, ranks):
-    """What the flags ask for: the start, the number of pictures, those it starts from. Raises ValueError or OSError where that can't be."""
-    use_threads(args.threads if args.threads is not None else ranks.threads)
+    """What the flags ask for: the start, the number of pictures, those it starts from.
+
+    Raises ValueError or OSError, with what to do, where that can't be, and where ranks differ in what they start from.
+    """
+    use_threads(args.threads)
     way = next((way for way in FLAGS if way != "new" and getattr(args, way)), "new")
     for flag in sorted({flag for flags in FLAGS.values() for flag in flags}):
         value = getattr(args, flag)
@@ -220,6 +225,7 @@ def prepare(args, ranks):
         given.append(given[0] * keep[..., None])
     else:
         start = image_to_image(network, given[0], or_else(getattr(args, "from"), (IMAGE_FROM if way == "image" else VARIATIONS_FROM) * T))
+    ranks.require_same({"flags": vars(args), "checkpoint": network.crc32, "pictures": [zlib.crc32(picture.tobytes()) for picture in given]})
     return start, count, given
 
 
@@ -231,8 +237,10 @@ def main():
         ranks = join(args.mpi)
         with ranks.together():
             start, count, given = prepare(args, ranks)
+        ranks.heed_interrupt()
         with ranks.together():
-            args.out.mkdir(parents=True, exist_ok=True)
+            if ranks.rank == 0:
+                args.out.mkdir(parents=True, exist_ok=True)
             pictures, moments = draw(start, count, args.out, args.gif and not args.interpolate, ranks)
     except (ImportError, OSError, ValueError) as error:
         flags.error(str(error))

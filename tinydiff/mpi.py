@@ -18,13 +18,14 @@ import sys
 import threading
 import traceback
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numba
 import numpy as np
 
 import tinydiff
+from tinydiff.training.interrupt import Terminated, raising
 from tinydiff.training.ranks import Ranks
 
 BUCKET = 1 << 20        # elements, 4 MiB of float32: large enough for a network's full speed, small enough for the first to leave early
@@ -35,67 +36,64 @@ def start(ordered: bool = False) -> "MPIRanks":
 
     ordered: add gradients in the order of the ranks. Without it MPI chooses the order, and with three ranks or more might choose another
     in the next run, which changes the last bits. Raises ImportError, with what to do, where mpi4py or an MPI is missing.
+
+    This process then takes its share of the host's cores as threads. It notes a Ctrl-C (and what else would raise Terminated, see
+    interrupt.py), to be heeded by all ranks together; a second one ends the program. An exception that nobody catches ends the whole job.
     """
     try:
         import mpi4py  # starts nothing yet
     except ImportError as error:
         raise ImportError("--mpi needs mpi4py: pip install -e '.[mpi]' brings it, and an MPI") from error
-    to_guardian = guard() if sys.platform == "linux" else None
+    guardian = guard() if sys.platform == "linux" else None     # elsewhere there is no fork, or one that libraries don't survive
     mpi4py.rc.thread_level = "funneled"                         # only the main thread calls MPI
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise ImportError(f"mpi4py finds no MPI ({str(error).splitlines()[0]}): pip install -e '.[mpi]' brings one") from error
     ranks = MPIRanks(MPI, ordered)
-    if to_guardian is not None:
-        to_guardian.sendall(ranks.name.encode())
+    if guardian is not None:
+        guardian.sendall(ranks.name.encode())
     return ranks
 
 
 def guard() -> socket.socket:
     """Goes on in a child process. The parent stays behind as its guardian, to say what killed it, which a killed process can't do itself.
 
-    The guardian ends as the child has ended, and mpiexec then ends all other ranks. Returns the child's line to it, to send its name by.
+    When the child has ended so does the guardian, and mpiexec then ends all other ranks. Returns the socket by which to tell it the rank's name.
     """
-    guardians, childs = socket.socketpair()
+    guardian_end, child_end = socket.socketpair()
     child = os.fork()
     if child:
-        childs.close()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)            # the child gets it too
-        name = b"".join(iter(lambda: guardians.recv(1024), b"")).decode() or "a rank"      # until the child has ended
+        child_end.close()
+        for number in raising():
+            signal.signal(number, signal.SIG_IGN)               # the child gets it too
+        name = b"".join(iter(lambda: guardian_end.recv(1024), b"")).decode() or "a rank"       # until the child has ended
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code < 0 and -code != signal.SIGINT:
-            print(f"{name}, process {child}, is dead ({signal.strsignal(-code)}), and the job ends here; the last checkpoint is intact",
-                  file=sys.stderr, flush=True)
-        os._exit(code if code >= 0 else 128 - code)
-    guardians.close()
+            with suppress(OSError):                             # where the terminal is gone too
+                print(f"{name}, process {child}, is dead ({signal.strsignal(-code)}), and the job ends here; the last checkpoint is intact",
+                      file=sys.stderr, flush=True)
+        os._exit(code if code >= 0 else 128 - code)             # as a shell says it
+    guardian_end.close()
 
     def end_with_guardian():
-        childs.recv(1)                                          # nothing is ever sent: it returns when the guardian is gone
+        child_end.recv(1)                                       # the guardian sends nothing: this returns when it is gone
         os._exit(1)
     threading.Thread(target=end_with_guardian, daemon=True).start()
-    return childs
+    return child_end
 
 
 class MPIRanks(Ranks):
-    """This process among all that mpiexec has started. Made by `start`.
-
-    name     "rank 1 of 4 (on HOST)"
-    threads  cores of this host, or those of them that mpiexec has bound its ranks to, divided by its ranks; at least 1
-
-    From now on a Ctrl-C is noted, to be heeded by all ranks together; a second one ends the program. An exception that nobody catches is
-    printed and ends the whole job.
-    """
+    """This process among all that mpiexec has started, "rank 1 of 4 (on HOST)" its .name. Made by `start`."""
 
     def __init__(self, MPI, ordered: bool):
         self.MPI, self.comm, self.ordered = MPI, MPI.COMM_WORLD, ordered
         self.rank, self.size = self.comm.rank, self.comm.size
         self.name = f"rank {self.rank} of {self.size} (on {platform.node()})"
-        host = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
-        cores = host.allgather(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1)))
-        self.threads = max(1, min(len(set().union(*cores)) // host.size, numba.config.NUMBA_NUM_THREADS))
-        self._buckets, self._interrupted, self._failed = None, False, False
-        signal.signal(signal.SIGINT, self._note_interrupt)
+        self._buckets, self._told, self._signal = None, None, 0         # told: the error that all ranks raise
+        self._share_cores()
+        for number in raising():
+            signal.signal(number, self._note)
         sys.excepthook = self._abort
 
     def backward(self, loss, params):
@@ -104,7 +102,7 @@ class MPIRanks(Ranks):
         self._buckets.clear()
         if loss is None:
             for p in params:
-                self._buckets.add(p, np.zeros(p.shape, p.dtype))
+                p.grad = np.zeros(p.shape, p.dtype)
         else:
             loss.backward(on_leaf=self._buckets.add)
         self._buckets.finish()
@@ -121,37 +119,48 @@ class MPIRanks(Ranks):
         differences = [f"{key} is {theirs.get(key)!r} on {name} but {value!r} on {first[0]}"
                        for name, theirs in others for key, value in first[1].items() if theirs.get(key) != value]
         if differences:
-            self._failed = True
-            raise ValueError("the ranks must start alike, but " + "; ".join(differences))
+            self._told = ValueError("the ranks must start alike, but " + "; ".join(differences))
+            raise self._told
 
     @contextmanager
     def together(self):
         try:
             yield
         except (OSError, ValueError) as error:
-            if not self._failed:                                # otherwise all know
-                self._exchange(None, f"{self.name}: {error}")
+            if self._told is None or self._told not in (error, error.__cause__):
+                kind = OSError if isinstance(error, OSError) else ValueError
+                self._exchange(None, kind(f"{self.name}: {error}"))
             raise
-        self.heed_interrupt()
+        self._exchange(None)
 
     def heed_interrupt(self):
-        if any(self._exchange(self._interrupted)):
-            raise KeyboardInterrupt
+        number = max(self._exchange(self._signal))
+        if number:
+            self._signal = 0
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
     def _exchange(self, value, error=None):
-        """The values of all ranks, in order. Wherever a rank waits for others it waits here, so an error can be told to all."""
+        """The values of all ranks, in order; an error of one is raised by all. Outside of backward, ranks wait for each other here only."""
         answers = self.comm.allgather((value, error))
         errors = [error for _, error in answers if error]
         if errors:
-            self._failed = True
-            raise ValueError(errors[0])
+            self._told = errors[0]
+            raise self._told
         return [value for value, _ in answers]
 
-    def _note_interrupt(self, number, frame):
-        self._interrupted = True
+    def _share_cores(self):
+        """Takes as many threads as there are cores for each rank on this host: all, or those that mpiexec has bound its ranks to."""
+        host = self.comm.Split_type(self.MPI.COMM_TYPE_SHARED)
+        cores = host.allgather(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1)))
+        numba.set_num_threads(max(1, min(len(set().union(*cores)) // host.size, numba.config.NUMBA_NUM_THREADS)))
+
+    def _note(self, number, frame):
+        self._signal = number
+        signal.signal(number, signal.SIG_DFL)
         if self.rank == 0:
-            print("\nstopping at the next moment that suits all ranks; Ctrl-C again stops at once", file=sys.stderr, flush=True)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+            again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+            with suppress(OSError):
+                print(f"\nstopping at the next moment that suits all ranks{again}", file=sys.stderr, flush=True)
 
     def _abort(self, kind, error, trace):
         print(f"{self.name} has failed, and the job ends here:\n{''.join(traceback.format_exception(kind, error, trace))}",
@@ -185,30 +194,25 @@ class Buckets:
     def clear(self):
         """Ready for another backward."""
         self.requests = []                                      # one for each bucket whose sum has started
-        self.missing = np.bincount([number for number, _ in self.place.values()])
+        self.missing = [set() for _ in self.arrays]             # the parameters that each bucket waits for
+        for p, (number, _) in self.place.items():
+            self.missing[number].add(p)
 
     def add(self, leaf, gradient):
-        """Takes the last part of a leaf's gradient. A Tensor that is no parameter is passed over."""
-        if leaf not in self.place:
-            return
-        number, piece = self.place[leaf]
-        piece[...] = gradient if leaf.grad is None else leaf.grad + gradient
-        self.missing[number] -= 1
-        while len(self.requests) < len(self.arrays) and not self.missing[len(self.requests)]:
-            self._start(len(self.requests))
-        self.ranks.MPI.Request.Testall(self.requests)           # data moves only while MPI is called
-
-    def _start(self, number):
-        array, comm = self.arrays[number], self.ranks.comm
-        if self.ranks.ordered:
-            self.requests.append(comm.Ialltoall(array, self.received[number]))
-        else:
-            self.requests.append(comm.Iallreduce(self.ranks.MPI.IN_PLACE, array))
+        """For backward, at each leaf: takes the gradient, and what .grad holds of earlier ones. A Tensor that is no parameter is passed over."""
+        if leaf in self.place:
+            self._fill(leaf, gradient if leaf.grad is None else leaf.grad + gradient)
+            self.ranks.MPI.Request.Testall(self.requests)       # data moves only while MPI is called
 
     def finish(self):
-        """Waits for the sums, and makes them the parameters' .grad. Raises ValueError where a parameter was given no gradient."""
-        if self.missing.any():
-            raise ValueError(f"mpi: backward gave no gradient to {self.missing.sum()} of {len(self.place)} parameters")
+        """Waits for the sums, and makes them the parameters' .grad. Raises ValueError where a parameter has no gradient.
+
+        Parameters of recomputed blocks, whose graph `add` doesn't see, come only now.
+        """
+        for p in set().union(*self.missing):
+            if p.grad is None:
+                raise ValueError(f"mpi: backward gave no gradient to a parameter of shape {p.shape}")
+            self._fill(p, p.grad)
         self.ranks.MPI.Request.Waitall(self.requests)
         for array, received in zip(self.arrays, self.received):
             for row in received[1:]:                            # the same stretch of each rank's bucket, in the order of the ranks
@@ -216,6 +220,20 @@ class Buckets:
             self.ranks.comm.Allgather(received[0], array)
         for p, (_, piece) in self.place.items():
             p.grad = piece
+
+    def _fill(self, p, gradient):
+        number, piece = self.place[p]
+        piece[...] = gradient
+        self.missing[number].remove(p)
+        while len(self.requests) < len(self.arrays) and not self.missing[len(self.requests)]:
+            self.start_sum(len(self.requests))
+
+    def start_sum(self, number):
+        array, comm = self.arrays[number], self.ranks.comm
+        if self.ranks.ordered:
+            self.requests.append(comm.Ialltoall(array, self.received[number]))
+        else:
+            self.requests.append(comm.Iallreduce(self.ranks.MPI.IN_PLACE, array))
 
 
 def code() -> dict:

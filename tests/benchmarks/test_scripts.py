@@ -1,12 +1,15 @@
 """Every benchmark runs, small and without PyTorch: it says on what machine, checks before it times, and writes its figures and pictures."""
 import json
+import math
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 from PIL import Image
 
+from tests.mpi.launch import needs_mpi
 from tinydiff.kernels import KERNELS
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +75,39 @@ def test_startup(tmp_path):
     said, figures = quick("startup", tmp_path)
     assert "meanwhile it says: tinydiff: compiling kernels" in said
     assert figures["import"] > 0 and 0 < figures["warm begins"] < figures["warm ends"] and figures["compiling"] > 0
+
+
+def test_long_run(tmp_path):
+    said, figures = quick("long_run", tmp_path)
+    assert "250 times a training step" in said and len(figures["training"]) == 250 and len(figures["sampling"]) == 6
+    assert 0 <= max(figures["growth"].values()) <= 0.02
+
+
+@needs_mpi
+def test_mpi(tmp_path):
+    said, figures = quick("mpi", tmp_path, "--picture", tmp_path / "mpi.png")
+    assert "Measured, in milliseconds; 5.6 MB of gradients in 2 buckets" in said
+    assert list(figures["one"]) == ["1", "2", "4", "8", "16"] and list(figures["two"]) == ["8", "16"]
+    for row in (*figures["one"].values(), *figures["two"].values()):
+        assert row["step"] > 0 and row["filled"] == sorted(row["filled"]) and 0 < row["filled"][0] < row["ends"] < 1
+    assert all(row["all_reduce"] > 0 and 0 <= row["hidden"] <= 1 for row in figures["two"].values())
+    assert {(row["kind"], row["network"]) for row in figures["predicted"]} == {(k, n) for k in ("weak", "strong") for n in ("10 Gb/s", "100 Gb/s")}
+    assert {row["ranks"] for row in figures["predicted"]} == {2 ** k for k in range(1, 11)}
+    with Image.open(tmp_path / "mpi.png") as picture:
+        assert len(picture.convert("RGB").getcolors(2 ** 24)) > 50
+
+
+def test_what_the_network_model_predicts(monkeypatch):
+    """Two buckets of a second each between two ranks; backward fills them at 2 and 7 s of 10 and ends at 7.5, half a second before the sum."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    predict = runpy.run_path(str(ROOT / "benchmarks" / "mpi.py"))["predict"]
+    one = {16: dict(batch=16, alone=10.0, filled=[0.2, 0.7], ends=0.75, bytes=[1000, 1000])}
+    row = predict(2, 16, one, 0.0, (0.0, 1000.0))
+    assert math.isclose(row["ms"], 10_500) and math.isclose(row["hidden"], 0.75) and math.isclose(row["efficiency"], 10 / 10.5)
+    row = predict(4, 16, one, 0.0, (0.125, 1500.0))                  # 2 log2(4) / 8 + 2 x 3/4 x 1000 / 1500 = 1.5 s
+    assert math.isclose(row["ms"], 11_000) and math.isclose(row["hidden"], 2 / 3)
+    row = predict(2, 32, one, 1.0, (0.0, 1e30))                      # an infinite network; the processors' second is left
+    assert math.isclose(row["ms"], 21_000) and row["hidden"] == 1 and row["without"] == 1
 
 
 def test_a_contender_that_ends_is_named():

@@ -10,20 +10,23 @@ import sys
 import time
 from pathlib import Path
 
+import numba
 import numpy as np
 
 from tests.training.runs import RUN, network, pictures
 from tinydiff import mpi
 from tinydiff.autograd import Tensor
 from tinydiff.training import Trainer, TrainingDiverged, checkpoint, run_folder, trainer as trainer_module
+from tinydiff.training.interrupt import heed_termination
 
 # 10 pictures to train on in batches of 7 and 3: for 4 ranks 2+2+2+1 and 1+1+1+0. All that is drawn for a picture is in it.
 MIXED = dataclasses.replace(RUN, epochs=50, batch=7, micro_batch=2, label_dropout=0.3, offset_noise=0.1)
 LABELS = np.arange(13) % 2
 
 
-def mixed(out, ranks):
-    return Trainer(network(dropout=0.2, num_classes=2, self_condition=True), pictures(labels=LABELS), MIXED, out, ranks)
+def mixed(out, ranks, recompute=False):
+    model, config = network(dropout=0.2, num_classes=2, self_condition=True), dataclasses.replace(MIXED, recompute=recompute)
+    return Trainer(model, pictures(labels=LABELS), config, out, ranks)
 
 
 def plain(out, ranks):
@@ -70,6 +73,15 @@ def buckets(out, ranks):
     mpi.Buckets.add = counting
     run.step()
     return {"started": started, "parameters": len(run.optimizer.params), "buckets": len(ranks._buckets.arrays)}
+
+
+def recomputed(out, ranks):
+    """The first steps of the mixed run, its blocks computed again in backward."""
+    run = mixed(out, ranks, recompute=True)
+    try:
+        run.fit(stop_at(4))
+    except KeyboardInterrupt:
+        return losses(run)
 
 
 def resume(out, ranks, folder, until):
@@ -124,7 +136,7 @@ def differ(out, ranks, what):
 
 
 def interrupt(out, ranks):
-    """Trains until Ctrl-C comes; counts the checkpoints that are written."""
+    """Trains until Ctrl-C or SIGTERM comes; counts the checkpoints that are written."""
     run, saved = Trainer(network(), pictures(5000), dataclasses.replace(RUN, batch=2), out, ranks), []       # 2,000 steps an epoch
 
     def count(path, run):
@@ -133,8 +145,8 @@ def interrupt(out, ranks):
     run_folder.save_checkpoint = count
     try:
         run.fit(ready(out, ranks))
-    except KeyboardInterrupt:
-        return {"step": run.global_step, "saved": saved}
+    except KeyboardInterrupt as error:
+        return {"step": run.global_step, "saved": saved, "error": type(error).__name__}
 
 
 def ready(out, ranks):
@@ -151,20 +163,47 @@ def live(out, ranks):
     Trainer(network(), pictures(), dataclasses.replace(RUN, epochs=10_000), out, ranks).fit(ready(out, ranks))
 
 
+def full(out, ranks):
+    """Rank 0's disk is full when it has a sheet to write, and the others know nothing of it."""
+    def on_step(run, row):
+        if ranks.rank == 0 and row["step"] == 2:
+            raise OSError("no space left")
+    try:
+        plain(out, ranks).fit(on_step)
+    except OSError as error:
+        return {"error": str(error), "folder": out.exists()}
+
+
 def fail(out, ranks):
-    """An error that nobody expects, on one rank only."""
-    if ranks.rank == 1:
-        raise RuntimeError("a screw is loose")
-    ranks.heed_interrupt()
+    """An error that nobody expects, on one rank only, when its backward is half done."""
+    run, add, added = plain(out, ranks), mpi.Buckets.add, []
+
+    def failing(self, leaf, gradient):
+        added.append(leaf)
+        if ranks.rank == 1 and len(added) > len(self.place) // 2:
+            raise RuntimeError("a screw is loose")
+        add(self, leaf, gradient)
+    mpi.Buckets.add = failing
+    run.fit()
+
+
+def frozen(out, ranks):
+    """A parameter that the loss doesn't depend on."""
+    p, q = (Tensor(np.zeros(shape, np.float32), requires_grad=True) for shape in ((2, 3), (5,)))
+    try:
+        ranks.backward((p * 2.0)[0, 0], [p, q])
+    except ValueError as error:
+        return str(error)
 
 
 def threads(out, ranks):
-    return ranks.threads
+    return numba.get_num_threads()
 
 
 if __name__ == "__main__":
     name, folder, *words = sys.argv[1:]
     ordered = "ordered" in words
+    heed_termination()
     ranks = mpi.start(ordered)
     mpi.BUCKET = 5000                                            # several, in these small networks
     out = Path(folder) / str(ranks.rank)

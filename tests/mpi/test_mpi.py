@@ -1,8 +1,6 @@
 """Training and sampling on several ranks: real MPI processes, as mpiexec starts them."""
-import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,31 +11,11 @@ import numpy as np
 import pytest
 
 from tests.mpi import jobs
+from tests.mpi.launch import ROOT, end, needs_mpi, start
 from tinydiff.training import Ranks, Trainer, load_checkpoint
 
-ROOT = Path(__file__).parents[2]
-MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-pytestmark = pytest.mark.skipif(not (importlib.util.find_spec("mpi4py") and MPIEXEC), reason="MPI is not installed: pip install -e '.[mpi]'")
-
-
+pytestmark = needs_mpi
 BOUND = 1e-5        # of a loss, between numbers of ranks, over 100 steps
-
-
-def start(n, *command, **env):
-    """n ranks of `python command`, one thread each unless env says otherwise."""
-    return subprocess.Popen([MPIEXEC, "-n", str(n), sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, encoding="utf-8", env=os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1",
-                                                                           "PYTHONIOENCODING": "utf-8"} | env)
-
-
-def end(process, timeout=120):
-    """(exit status, stdout, stderr). A job that takes longer is ended, and the test fails."""
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        raise
-    return process.returncode, out, err
 
 
 def job(n, name, folder, *words, **env):
@@ -95,6 +73,17 @@ def test_sums_start_while_backward_runs(tmp_path):
         assert started == sorted(started) and started[len(started) // 2] >= 1 and started[-2] >= last - 1
 
 
+def test_recomputed_blocks_have_their_gradients_summed_too(alone, tmp_path):
+    """What they compute again isn't part of the graph that backward walks, so their parameters come after it."""
+    for answer in job(2, "recomputed", tmp_path):
+        assert close(answer, alone[1][:4], BOUND)
+
+
+def test_a_parameter_without_gradient_is_named(tmp_path):
+    for answer in job(2, "frozen", tmp_path):
+        assert answer == "mpi: backward gave no gradient to a parameter of shape (5,)"
+
+
 @pytest.mark.parametrize("before, after", [(4, 2), (4, None), (None, 2)])
 def test_a_run_goes_on_with_another_number_of_ranks(before, after, alone, tmp_path):
     def go_on(n, until):
@@ -141,16 +130,16 @@ def gone(pid):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the launcher alone tells")
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_rank_ends_the_job_with_one_line(rank, tmp_path):
-    process = start(2, "-m", "tests.mpi.jobs", "live", tmp_path)
-    numbers = pids(process, tmp_path, 2)
+@pytest.mark.parametrize("n, rank", [(2, 0), (2, 1), (4, 2)])
+def test_a_killed_rank_ends_the_job_with_one_line(n, rank, tmp_path):
+    process = start(n, "-m", "tests.mpi.jobs", "live", tmp_path)
+    numbers = pids(process, tmp_path, n)
     killed = time.monotonic()
     os.kill(numbers[rank], signal.SIGKILL)
     code, out, err = end(process, 10)
     assert code != 0 and time.monotonic() - killed < 10
-    line, = err.strip().splitlines()
-    assert line.startswith(f"rank {rank} of 2 (on ") and f"process {numbers[rank]}, is dead (Killed)" in line
+    line, = err.strip().splitlines()                            # mpiexec may have its own say, on stdout
+    assert line.startswith(f"rank {rank} of {n} (on ") and f"process {numbers[rank]}, is dead (Killed)" in line
     assert all(map(gone, numbers))
     assert load_checkpoint(tmp_path / "0" / "checkpoint.npz").step >= 3
 
@@ -164,21 +153,30 @@ def test_without_its_guardian_a_rank_ends_the_job_too(tmp_path):
 
 
 def test_an_error_on_one_rank_ends_the_job(tmp_path):
-    code, out, err = end(start(2, "-m", "tests.mpi.jobs", "fail", tmp_path), 60)
+    code, out, err = end(start(2, "-m", "tests.mpi.jobs", "fail", tmp_path), 30)
     assert code != 0 and "rank 1 of 2 (on " in err and "RuntimeError: a screw is loose" in err
 
 
-@pytest.mark.parametrize("rank", [None, 1])
-def test_ctrl_c_saves_once(rank, tmp_path):
+def test_a_full_disk_of_one_rank_stops_all(tmp_path):
+    first, second = job(2, "full", tmp_path)
+    assert "rank 0 of 2 (on " in first["error"] and "no space left\nThe state after step 2 is saved" in first["error"]
+    assert second["error"].endswith("no space left") and not second["folder"]
+    assert load_checkpoint(tmp_path / "0" / "checkpoint.npz").step == 2
+
+
+@pytest.mark.parametrize("rank, number, error", [(None, signal.SIGINT, "KeyboardInterrupt"), (1, signal.SIGINT, "KeyboardInterrupt"),
+                                                 (0, signal.SIGTERM, "Terminated"), (1, signal.SIGTERM, "Terminated")])
+def test_ctrl_c_and_kill_save_once(rank, number, error, tmp_path):
     """As mpiexec passes it on, and where it reaches one rank only."""
     process = start(2, "-m", "tests.mpi.jobs", "interrupt", tmp_path)
     numbers = pids(process, tmp_path, 2)
-    os.kill(process.pid if rank is None else numbers[rank], signal.SIGINT)
+    os.kill(process.pid if rank is None else numbers[rank], number)
     code, out, err = end(process, 30)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first["step"] == second["step"] >= 3 and first["saved"] == [first["step"]] and second["saved"] == []
+    assert first["error"] == second["error"] == error
     assert load_checkpoint(tmp_path / "0" / "checkpoint.npz").step == first["step"]
-    assert err.count("stopping at the next moment") == (rank is None) and "Traceback" not in err
+    assert err.count("stopping at the next moment") == (rank != 1) and "Traceback" not in err
 
 
 def test_threads_are_the_hosts_cores_shared(tmp_path):
@@ -207,6 +205,21 @@ def test_the_examples_train_and_draw_the_same(tmp_path):
 def test_a_mistake_is_one_line_from_all_ranks_together(tmp_path):
     code, out, err = end(start(2, "examples/train_cats.py", "--mpi", *TINY, "--resume", "--out", tmp_path / "nowhere"))
     assert code == 2 and out == "" and len(err.splitlines()) == 1 and "no checkpoint at" in err
+
+
+def test_ranks_with_disks_of_their_own(tmp_path):
+    """Rank 0 alone writes, also from the examples. All must read the checkpoint to go on, and what draws together must be the same network."""
+    def each_its_own(script, own, *flags):
+        first, second = ([f"examples/{script}.py", "--mpi", *flags, own, tmp_path / folder] for folder in ("a", "b"))
+        return end(start(1, *first, ":", "-n", 1, sys.executable, *second))
+    code, out, err = each_its_own("train_cats", "--out", *TINY)
+    assert code == 0 and err == "" and (tmp_path / "a" / "samples.png").exists() and not (tmp_path / "b").exists()
+    code, out, err = each_its_own("train_cats", "--out", *TINY, "--resume")
+    assert code == 2 and len(err.splitlines()) == 1 and "rank 1 of 2 (on " in err and f"no checkpoint at {tmp_path / 'b'}" in err
+    subprocess.run([sys.executable, "examples/train_cats.py", *map(str, TINY), "--seed", "1", "--out", tmp_path / "b"], cwd=ROOT, check=True,
+                   capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    code, out, err = each_its_own("sample_cats", "--run", "--out", tmp_path / "drawn")
+    assert code == 2 and len(err.splitlines()) == 1 and "checkpoint is " in err and not (tmp_path / "drawn").exists()
 
 
 def test_resuming_needs_the_same_pictures_on_any_number_of_ranks(alone):

@@ -12,10 +12,8 @@ class Ranks:
 
     size ranks, numbered from 0, hold the same network and the same pictures. Each computes its part of a batch and gets the sum of all
     gradients, so that all take the same step. Rank 0 writes the files. All ranks call the methods, but for `part`, together.
-
-    threads: how many each rank should take; None for all that there are.
     """
-    rank, size, threads = 0, 1, None
+    rank, size = 0, 1
 
     def part(self, n: int) -> slice:
         """Which of n pictures are this rank's. The parts, in order, make 0 to n-1; rank 0's is the largest, by one at most."""
@@ -40,8 +38,11 @@ class Ranks:
         """Raises ValueError on all ranks, naming what differs, unless all give the same facts, {name: value}, values perhaps dicts again."""
 
     def together(self) -> AbstractContextManager:
-        """A context in which an OSError or ValueError of one rank is raised, as a ValueError, by all: none is left to wait for it."""
+        """A context in which an OSError or ValueError of one rank, outside of `backward`, is raised by all: none is left to wait for it."""
         return nullcontext()
 
     def heed_interrupt(self) -> None:
-        """Raises KeyboardInterrupt on all ranks if Ctrl-C has reached one. (A single process isn't held back, and has nothing to heed.)"""
+        """Raises KeyboardInterrupt on all ranks, or Terminated, if what would raise it has reached one since the last time.
+
+        (A single process isn't held back, and has nothing to heed.)
+        """

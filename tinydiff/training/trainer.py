@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from tinydiff import diffusion
 from tinydiff.autograd import no_grad
-from tinydiff.data import ImageSet
+from tinydiff.data import ImageSet, Rows
 from tinydiff.nn import UNet, UNetConfig
 from tinydiff.training.batches import held_out_batches, split, steps_per_epoch, training_batch
 from tinydiff.training.checkpoint import load_checkpoint, run_config
@@ -42,7 +42,7 @@ class Trainer:
     ranks: the processes that share the work, where there are several (`tinydiff.mpi.start()`); all of them make the same Trainer.
 
     .model .ema .optimizer      the network, its running average (draw pictures with `.ema.model`), AdamW
-    .train_images .held_out_images   (N,H,W,C) uint8
+    .train_images .held_out_images   (N,H,W,C) uint8, Rows of the set's
     .global_step .total_steps .steps_per_epoch   steps taken, in the whole run, in an epoch (the last batch of an epoch may be shorter)
     .epoch                      the epoch, from 1, of the step taken last; 0 before the first
     .history                    a dict for each step: step, epoch, loss, held_out_loss (None but at the end of an epoch), grad_norm, lr, seconds
@@ -69,7 +69,7 @@ class Trainer:
             self.data |= {"label_names": self.label_names, "labels_crc32": zlib.crc32(np.ascontiguousarray(labels))}
 
         train, held_out = split(len(images), config.held_out, config.seed)
-        self.train_images, self.held_out_images = images[train], images[held_out]
+        self.train_images, self.held_out_images = Rows(images, train), Rows(images, held_out)
         self._train_labels, self._held_out_labels = (labels[train], labels[held_out]) if conditional else (None, None)
 
         model.recompute = config.recompute
@@ -164,6 +164,8 @@ class Trainer:
                         stack.enter_context(self.folder.open(self))
                 self._fit(on_step, on_epoch)
         except OSError as error:
+            if self.ranks.rank > 0:
+                raise
             raise OSError(f"{error}\n{self.folder.rescue(self)}") from error
 
     def _fit(self, on_step, on_epoch):
@@ -175,10 +177,11 @@ class Trainer:
                 row = dict(self.history[-1])
                 row["images_per_second"] = self._batch_size(row["step"]) / row["seconds"]
                 del row["held_out_loss"]
-                if on_step:
-                    on_step(self, row)
-                if on_epoch and self._epoch_done:
-                    on_epoch(self, self.epoch_rows()[-1])
+                with self.ranks.together():
+                    if on_step:
+                        on_step(self, row)
+                    if on_epoch and self._epoch_done:
+                        on_epoch(self, self.epoch_rows()[-1])
         except KeyboardInterrupt:
             with leave_at_once():
                 self._save()
