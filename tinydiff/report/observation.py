@@ -49,7 +49,7 @@ def observation(history: Sequence[dict], start: float | None = None) -> str:
     return f"stabilising: loss {'down' if fall >= 0 else 'up'} {abs(fall):.1%} in {_count(epochs)}"
 
 
-def few_pictures(n) -> str:
+def few_pictures(n: int) -> str:
     """What to expect of only n pictures; "" where they are enough."""
     if n >= FEW:
         return ""

@@ -13,7 +13,7 @@ DOT, GLOW = 0.95, 3.0       # pixels: a point's radius, and how far its light is
 HEAD = 0.4, 0.22            # of an arrow's length: its head, and half of the head's width
 
 
-def point_cloud(points, along, size=200, reach=2.8) -> np.ndarray:
+def point_cloud(points: np.ndarray, along: np.ndarray, size: int = 200, reach: float = 2.8) -> np.ndarray:
     """A picture, (size,size,3) uint8, of points that glow on a dark card.
 
     points: (n,2), x to the right and y upwards; the picture shows -reach to reach, what lies beyond is left out. along: (n,) from 0 to 1, the
@@ -32,7 +32,7 @@ def point_cloud(points, along, size=200, reach=2.8) -> np.ndarray:
     return np.asarray(ImageChops.screen(glow, Image.new("RGB", image.size, CARD)).reduce(SUPERSAMPLING))
 
 
-def arrows(picture, points, ways, reach=2.8) -> np.ndarray:
+def arrows(picture: np.ndarray, points: np.ndarray, ways: np.ndarray, reach: float = 2.8) -> np.ndarray:
     """The picture, (size,size,3) uint8 as point_cloud makes it, dimmed, and on it an arrow from each of points (n,2) to points + ways (n,2).
 
     reach: that of the picture. Raises ValueError where points and ways don't fit each other.
