@@ -1,6 +1,6 @@
 """One file from the web: with progress, going on where it was cut off, and never taken for good before its checksum is right.
 
-Read first: `__init__.py`.
+Read first: `decoding.py`.
 """
 import hashlib
 import http.client

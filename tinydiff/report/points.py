@@ -40,8 +40,8 @@ def arrows(picture: np.ndarray, points: np.ndarray, ways: np.ndarray, reach: flo
     points, ways = _pairs("arrows: points", points), _pairs("arrows: ways", ways)
     if points.shape != ways.shape:
         raise ValueError(f"arrows: points and ways must have one shape (points {points.shape}, ways {ways.shape})")
-    under, size = Image.fromarray(picture), len(picture)
-    image = Image.blend(Image.new("RGB", under.size, CARD), under, 0.45).resize((size * SUPERSAMPLING, size * SUPERSAMPLING))
+    size, below = len(picture), Image.fromarray(picture)
+    image = Image.blend(Image.new("RGB", below.size, CARD), below, 0.45).resize((size * SUPERSAMPLING, size * SUPERSAMPLING))
     draw = ImageDraw.Draw(image)
     neck, across = points + (1 - HEAD[0]) * ways, HEAD[1] * ways @ [[0, 1], [-1, 0]]                        # across: at a right angle to the way
     for tail, *head in zip(*(_places(corner, size, reach) for corner in (points, points + ways, neck + across, neck - across))):
