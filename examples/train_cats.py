@@ -2,6 +2,7 @@
 
     python examples/train_cats.py                                  draws 1,000 cartoon cats of its own to learn from
     python examples/train_cats.py --data photos.zip --out runs/photos
+    python examples/train_cats.py --data oxford-pets --out runs/pets           downloads photographs of cats, 810 MB, and learns from those
 
 Read this file from the bottom up, or from the top down and skip what you don't need: main, then the four stages, one function each.
 """
@@ -20,18 +21,24 @@ import numpy as np
 
 from tinydiff.data import drawn_cats, load_images, to_model, to_uint8
 from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, TIME_SAMPLINGS, WEIGHTS, clip_x0, initial_noise, q_sample
+from tinydiff.metrics import nearest
 from tinydiff.nn import UNet, UNetConfig
-from tinydiff.report import LiveLine, Progress, denoising_frame, gif, grid, loss_png, loss_text, read_log, strip, write_page, writes_unicode
+from tinydiff.report import (LiveLine, Progress, denoising_frame, few_pictures, gif, grid, loss_png, loss_text, neighbour_sheet, read_log, strip,
+                             write_page, writes_unicode)
 from tinydiff.training import Ranks, TrainConfig, Trainer, TrainingDiverged
 from tinydiff.training.interrupt import heed_termination, leave_at_once
 from tinydiff.training.streams import INIT, NOISE
+from tinydiff.text import one_line
 
+PETS = "oxford-pets"                                            # in the place of a path: the photographs to download
 PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are simpler: a quarter of the weights is enough
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
 SHEET, NEW_CATS, CHUNK = 16, 64, 16     # pictures on such a sheet, on the last sheet, and in memory at once
+PAIRS = 12            # new pictures that are shown beside the training pictures nearest to them
 FILM, GIF_CATS, GIF_FRAMES = 8, 8, 26   # pictures in a strip; cats and frames of the animation
 
 FILES = {"report.html": "the whole run as one page: open it in a browser", "samples.png": "new cats",
+         "neighbours.png": "the training pictures that they are nearest to: are they copies?",
          "reverse.gif": "how they come out of the noise", "reverse.png": "the same as a strip",
          "samples": "sheets drawn during the training", "input.png": "what was learnt from", "forward.png": "noise being added",
          "loss.png": "the loss",
@@ -45,6 +52,10 @@ def stage_input(image_set, out):
     images = image_set.images                                                               # (N,H,W,3) uint8
     say_stage(1, "Input", "{} images x {} x {} x {}".format(*images.shape))
     print(f"Every pixel is three bytes; the network sees them as numbers from -1 to 1: {shape(images)} uint8 -> float32.")
+    if isinstance(images, np.memmap):
+        print(f"They stay on the disk, in {images.filename}, which can be deleted when you no longer train on them.")
+    if few_pictures(len(images)):
+        print(few_pictures(len(images)))
     if not image_set.skipped:
         print("No file had to be skipped.")
     else:
@@ -52,11 +63,11 @@ def stage_input(image_set, out):
         print(f"{'1 file' if count == 1 else f'{count} files'} could not be read and {'was' if count == 1 else 'were'} skipped "
               f"(see {out / 'skipped.txt'}):")
         for name, reason in image_set.skipped[:5]:
-            print(f"  {name}: {reason}")
+            print(one_line(f"  {name}: {reason}"))
         if count > 5:
             print(f"  ... and {count - 5} more")
-    lines = [f"{name}: {reason}\n" for name, reason in image_set.skipped]
-    (out / "skipped.txt").write_text("".join(lines), encoding="utf-8", errors="replace")
+    lines = [one_line(f"{name}: {reason}") + "\n" for name, reason in image_set.skipped]
+    (out / "skipped.txt").write_text("".join(lines), encoding="utf-8")
     grid(images[:64]).save(out / "input.png")
     print(f"Some of them: {out / 'input.png'}")
 
@@ -100,9 +111,10 @@ def stage_train(trainer, out):
     def draw_sheet():
         path = out / "samples" / f"epoch_{trainer.epoch:03d}.png"
         if trainer.global_step % trainer.steps_per_epoch == 0 and (trainer.epoch % SHEET_EVERY == 0 or trainer.epoch == config.epochs):
-            new_cats = sheet(trainer, SHEET)
+            new_cats = draw(trainer, whole_rows(trainer, SHEET))
             if trainer.ranks.rank == 0:
-                new_cats.save(path)
+                sheet(trainer, new_cats).save(path)
+                compare(trainer, new_cats, out)
                 report(out)
 
     def after_epoch(_, row):
@@ -122,10 +134,11 @@ def stage_generate(trainer, out):
     config, schedule, size = trainer.config, trainer.schedule, trainer.train_images.shape[1:]
     cats = (whole_rows(trainer, NEW_CATS), *size)
     say_stage(4, "Generate", f"{cats} noise -> {config.steps} {config.sampler} steps -> {cats}")
-    new_cats = sheet(trainer, NEW_CATS)
+    new_cats = draw(trainer, cats[0])
     if trainer.ranks.rank > 0:
         return
-    new_cats.save(out / "samples.png")
+    sheet(trainer, new_cats).save(out / "samples.png")
+    compare(trainer, new_cats, out)
     t, x, moments = schedule.T - 1, initial_noise(schedule, (GIF_CATS, *size), config.seed), []
     for step in sampler_steps(trainer, x, "filming"):
         moments.append((t, to_uint8(x), to_uint8(step.x0)))                                 # x_t, and the guess made from it
@@ -141,13 +154,26 @@ def stage_generate(trainer, out):
     report(out)
 
 
-def sheet(trainer, n):
-    """A sheet of n new pictures; from a network that knows classes, with a column for each. Of several ranks, rank 0 gets it."""
-    names, chunks = trainer.label_names, draw(trainer, whole_rows(trainer, n))
-    if trainer.ranks.rank > 0:
-        return None
-    pictures = np.concatenate(chunks)
+def sheet(trainer, pictures):
+    """A sheet of new pictures (N,H,W,3) uint8; from a network that knows classes, with a column for each."""
+    names = trainer.label_names
     return strip(pictures.reshape(-1, len(names), *pictures.shape[1:]), names) if names else grid(pictures)
+
+
+def compare(trainer, pictures, out):
+    """Are they copies? neighbours.png shows the training pictures that they are nearest to; neighbours.json holds how near.
+
+    What is near is told by pictures that were held out, which the network can't have copied: as many of them, at most.
+    """
+    line, held_out = LiveLine(), trainer.held_out_images[:len(pictures)]
+    line.show(["looking for the nearest training pictures"])
+    found = nearest(np.concatenate([pictures, held_out]), trainer.train_images)
+    line.clear()
+    distances, closest = found.distance[:len(pictures)], found.of(trainer.train_images)
+    pairs = np.argsort(distances, kind="stable")[:PAIRS]
+    neighbour_sheet(pictures[pairs], closest[pairs], distances[pairs]).save(out / "neighbours.png")
+    facts = {"samples": distances.tolist(), "held_out": found.distance[len(pictures):].tolist()}
+    (out / "neighbours.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
 def whole_rows(trainer, n):
@@ -157,9 +183,9 @@ def whole_rows(trainer, n):
 
 
 def draw(trainer, n):
-    """The first n pictures of this seed, in chunks (N,H,W,3) uint8. The same noise each time, so sheets can be compared.
+    """The first n pictures of this seed, (n,H,W,3) uint8. The same noise each time, so sheets can be compared.
 
-    Each rank draws its part, and rank 0 gets all.
+    Each rank draws its part, and rank 0 gets all; the others get None.
     """
     size, own, chunks = trainer.train_images.shape[1:], range(n)[trainer.ranks.part(n)], []
     for first in own[::CHUNK]:
@@ -167,7 +193,8 @@ def draw(trainer, n):
         for step in sampler_steps(trainer, x, f"drawing {first + 1} to {first + len(x)} of {n}", first):
             x = step.x
         chunks.append(to_uint8(x))
-    return trainer.ranks.gather(chunks)
+    chunks = trainer.ranks.gather(chunks)
+    return np.concatenate(chunks) if trainer.ranks.rank == 0 else None
 
 
 def sampler_steps(trainer, x_T, doing, first=0):
@@ -211,7 +238,7 @@ def say_stage(number, name, flows):
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with a flag in one line."""
     def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
 
 def parser():
@@ -221,7 +248,8 @@ def parser():
         p.add_argument(name, default=default, type=kind or type(default), metavar=metavar, help=f"{words} (%(default)s)", **more)
 
     run = TrainConfig()
-    p.add_argument("--data", type=Path, metavar="PATH", help="a folder, .zip or .tar[.gz] of pictures; without it, cartoon cats are drawn")
+    p.add_argument("--data", type=lambda text: PETS if text == PETS and not Path(text).exists() else Path(text), metavar="PATH",
+                   help=f"a folder, .zip or .tar[.gz] of pictures; {PETS}: photographs, 810 MB to download; without it, cartoon cats are drawn")
     flag("--images", 1000, "N", "how many pictures to use, at most")
     flag("--size", 64, "PIXELS", "pictures are cropped to squares and resized to this; a multiple of 8")
     flag("--epochs", run.epochs, "N", "times that each picture is seen")
@@ -269,7 +297,7 @@ def kept_flags(args):
     for name, value in vars(args).items():
         if name not in NEW_EACH_TIME and value is not None and value is not False:
             words.append("--" + name.replace("_", "-"))
-            words += [] if value is True else [str(value.resolve() if name == "data" else value)]
+            words += [] if value is True else [str(value.resolve() if name == "data" and value != PETS else value)]
     return words
 
 
@@ -303,7 +331,7 @@ def prepare(args, ranks):
                       self_condition=args.self_condition)
     if not args.resume and (args.out / "checkpoint.npz").exists():
         raise ValueError(f"{args.out} already holds a run: --resume goes on with it, another --out starts a new one")
-    image_set = load_images(args.data, args.size, args.images) if args.data else drawn_cats(args.images, args.size, args.seed)
+    image_set = read_pictures(args)
     if args.classes and image_set.labels is None:
         raise ValueError(f"--classes: the pictures in {args.data} have no labels; put each class into a folder of its own, all side by side")
     if args.classes:
@@ -319,6 +347,25 @@ def prepare(args, ranks):
         except OSError as error:
             raise OSError(f"{args.out} can't be written ({error.strerror}); give another --out") from error
     return image_set, trainer
+
+
+def read_pictures(args):
+    """The pictures that the flags ask for, with a live line while they are read."""
+    line = LiveLine()
+
+    def say(words):
+        line.clear()
+        print(words, flush=True)
+
+    try:
+        if args.data == PETS:
+            from tinydiff.data.oxford_pets import load_oxford_pets
+            return load_oxford_pets(args.size, args.images, say=say, progress=lambda words: line.show([words]))
+        if args.data:
+            return load_images(args.data, args.size, args.images, progress=lambda n, most: line.show([f"reading pictures: {n:,} of {most:,}"]))
+        return drawn_cats(args.images, args.size, args.seed)
+    finally:
+        line.clear()
 
 
 def use_threads(threads):
@@ -342,6 +389,10 @@ def main():
     out = args.out
     try:
         ranks = join(args.mpi)
+        if ranks.size > 1 and args.data == PETS:
+            with ranks.together():
+                if ranks.rank == 0:
+                    read_pictures(args)                                                     # downloads them, for all
         with ranks.together():
             image_set, trainer = prepare(args, ranks)
         ranks.heed_interrupt()

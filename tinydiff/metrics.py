@@ -69,19 +69,21 @@ class Nearest(NamedTuple):
 
     def of(self, training) -> np.ndarray:
         """The nearest pictures themselves, mirrored where that is nearer: (N,H,W,C)."""
-        return np.where(self.mirrored[:, None, None, None], training[self.index, :, ::-1], training[self.index])
+        found = training[self.index]
+        return np.where(self.mirrored[:, None, None, None], found[:, :, ::-1], found)
 
 
 def nearest(pictures, training) -> Nearest:
     """For each picture the training picture, or mirror image of one, that is nearest to it pixel by pixel.
 
-    pictures, training  (N,H,W,C) and (M,H,W,C) uint8.
+    pictures, training  (N,H,W,C) and (M,H,W,C) uint8; training may be a memory map or Rows.
 
     Training mirrors half of the pictures, so a copy of a mirror image is a copy. The squared distance is |a|^2 + |b|^2 - 2 a b, all whole
     numbers below 2^53, so in float64 it is exact: an equal picture is at distance 0. Memory is bounded by BLOCK pictures of each kind at a
     time. Raises TypeError where the pictures aren't uint8, ValueError where the shapes don't fit.
     """
-    pictures, training = check_pictures("nearest", pictures), check_pictures("nearest", training)
+    pictures = check_pictures("nearest", pictures)
+    check_pictures("nearest", training[:1])     # the whole may be larger than memory
     if pictures.shape[1:] != training.shape[1:]:
         raise ValueError(f"nearest: pictures and training pictures must be of one size (pictures {pictures.shape}, training {training.shape})")
     N = len(pictures)

@@ -70,6 +70,12 @@ def test_startup(tmp_path):
     assert figures["import"] > 0 and 0 < figures["warm begins"] < figures["warm ends"] and figures["compiling"] > 0
 
 
+def test_long_run(tmp_path):
+    said, figures = quick("long_run", tmp_path)
+    assert "250 times a training step" in said and len(figures["training"]) == 250 and len(figures["sampling"]) == 6
+    assert 0 <= max(figures["growth"].values()) <= 0.02
+
+
 @needs_mpi
 def test_mpi(tmp_path):
     said, figures = quick("mpi", tmp_path, "--picture", tmp_path / "mpi.png")

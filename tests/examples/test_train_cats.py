@@ -15,7 +15,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 TINY = ["--images", "12", "--size", "16", "--channels", "8", "--epochs", "2", "--batch", "4", "--steps", "4"]
 FILES = ["config.json", "flags.json", "log.csv", "skipped.txt", "checkpoint.npz", "report.html", "input.png", "forward.png", "loss.png",
-         "reverse.png", "reverse.gif", "samples.png", "samples/epoch_002.png"]
+         "neighbours.png", "neighbours.json", "reverse.png", "reverse.gif", "samples.png", "samples/epoch_002.png"]
 
 
 def train_cats(*flags, **env):
@@ -57,7 +57,7 @@ def test_the_four_stages_are_told_with_their_shapes(finished):
                       "3. Train: (4, 16, 16, 3) and (4,) times t -> U-Net -> (4, 16, 16, 3) v",
                       "4. Generate: (64, 16, 16, 3) noise -> 4 ddim steps -> (64, 16, 16, 3)"]
     last = done.stdout.partition("Everything is here:")[2]
-    assert all(str(out / name) in last for name in FILES if name not in ("skipped.txt", "samples/epoch_002.png"))
+    assert all(str(out / name) in last for name in FILES if name not in ("skipped.txt", "neighbours.json", "samples/epoch_002.png"))
 
 
 def test_the_table_the_log_and_the_page_agree(finished):

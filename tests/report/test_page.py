@@ -48,11 +48,12 @@ def run_dir(tmp_path):
     """A finished run of noise pictures, in a folder whose name has to be escaped."""
     folder = write_run(tmp_path / "a&b <i>")
     images = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), dtype=np.uint8)
-    for name in ("input.png", "samples.png", "samples/epoch_005.png", "samples/epoch_006.png"):
+    for name in ("input.png", "samples.png", "neighbours.png", "samples/epoch_005.png", "samples/epoch_006.png"):
         (folder / "samples").mkdir(exist_ok=True)
         grid(images, scale=1).save(folder / name)
     for name in ("forward.png", "reverse.png"):
         strip(images, [f"t = {i}" for i in range(8)], scale=1).save(folder / name)
+    (folder / "neighbours.json").write_text(json.dumps({"samples": [40.0, 30.0, 8.0], "held_out": [41.0, 39.0]}))
     gif([denoising_frame(images, images, 9, 0.5)] * 2, folder / "reverse.gif")
     return folder
 
@@ -68,7 +69,8 @@ def test_the_page_needs_nothing_but_itself(run_dir):
 
 def test_every_picture_of_the_run_is_in_it(run_dir):
     source = write_page(run_dir).read_text(encoding="utf-8")
-    for name in ("input.png", "forward.png", "samples/epoch_005.png", "samples/epoch_006.png", "reverse.gif", "reverse.png", "samples.png"):
+    for name in ("input.png", "forward.png", "samples/epoch_005.png", "samples/epoch_006.png", "reverse.gif", "reverse.png", "samples.png",
+                 "neighbours.png"):
         assert data_uri(run_dir / name) in source, name
     assert 'class="missing"' not in source
 
@@ -153,3 +155,33 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 def test_the_style_covers_dark_mode_and_narrow_screens(run_dir):
     source = write_page(run_dir).read_text(encoding="utf-8")
     assert "prefers-color-scheme: dark" in source and "max-width: 640px" in source and 'name="viewport"' in source
+
+
+def test_it_is_told_whether_the_new_pictures_are_copies(run_dir):
+    told = Page(write_page(run_dir)).text.partition("Are they copies?")[2]
+    for words in ("Of 3 new pictures", "30.0 grey levels away", "nearest of all is 8.0 away", "For 2 held-out pictures", "the median is 40.0",
+                  "1 of 3 is, so look at the first pairs"):
+        assert words in told
+    (run_dir / "neighbours.json").write_text(json.dumps({"samples": [40.0, 30.0, 28.0], "held_out": [41.0, 39.0]}))
+    assert "none of 3 is." in Page(write_page(run_dir)).text
+    (run_dir / "neighbours.json").write_text(json.dumps({"samples": [40.0], "held_out": []}))
+    assert "nothing to compare that with" in Page(write_page(run_dir)).text
+
+
+def test_few_pictures_are_a_warning(run_dir):
+    for images, few in ((500, False), (499, True)):
+        config = json.loads((run_dir / "config.json").read_text())
+        config["data"]["images"] = images
+        (run_dir / "config.json").write_text(json.dumps(config))
+        assert ("the model will tend to repeat them" in Page(write_page(run_dir)).text) == few
+
+
+def test_what_does_not_show_is_escaped(run_dir):
+    """Names with line breaks, terminal commands, a turned direction of writing, or bytes that are no UTF-8."""
+    (run_dir / "skipped.txt").write_bytes(b"a\x1b[2J.png: empty\nb\xe2\x80\xaegnp.exe: empty\nc\xff.png: empty\n")
+    config = json.loads((run_dir / "config.json").read_text())
+    config["data"]["label_names"], config["train"]["label_dropout"] = ["x\ny", "\udcff\u202e"], 0.1
+    (run_dir / "config.json").write_text(json.dumps(config))
+    page = Page(write_page(run_dir))
+    assert "3 files were skipped" in page.text and "a\\x1b[2J.png" in page.text and "b\\u202egnp.exe" in page.text
+    assert "x\\ny, \\udcff\\u202e" in page.text and not set(page.text) & {"\x1b", "\u202e", "\udcff"}

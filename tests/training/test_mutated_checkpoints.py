@@ -76,7 +76,7 @@ def check_damage(good, draw):
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(-2, 5), st.sampled_from([10**9, 10**15, -10**30, 2**63, 1e308, -0.0, 0.5]),
                    st.text(max_size=5), st.lists(st.integers(-1, 10**6), max_size=4), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2))
 
-OTHER_ARRAYS = [np.zeros(0), np.zeros((1, 2, 3), np.float32), np.array(["cat"]), np.zeros(16, complex), np.asfortranarray(np.ones((3, 3), np.float32)),
+OTHER_ARRAYS = [np.zeros(0), np.zeros((1, 2, 3), np.float32), np.array(["cat"]), np.zeros(16, complex), np.asfortranarray(np.ones((3, 3))),
                 np.zeros((3, 3, 3, 16)), np.zeros((3, 3, 3, 16), np.float32), np.float32(1), np.zeros(16, np.int64)]
 
 

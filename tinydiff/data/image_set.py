@@ -1,4 +1,4 @@
-"""A set of equally large pictures in memory, and the way between bytes and the numbers that a network sees."""
+"""A set of equally large pictures, and the way between bytes and the numbers that a network sees."""
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,24 @@ class ImageSet:
 
     def __len__(self):
         return len(self.images)
+
+
+class Rows:
+    """Some of the pictures of `images` (N,H,W,C), those of `index` (M,), in that order: like images[index], but only what is asked for is
+    copied, so that a set larger than memory can be divided."""
+
+    def __init__(self, images: np.ndarray, index: np.ndarray):
+        self.images, self.index = images, index
+        self.dtype, self.shape = images.dtype, (len(index), *images.shape[1:])
+
+    def __len__(self):
+        return len(self.index)
+
+    def __getitem__(self, rows):
+        return self.images[self.index[rows]]
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:].astype(dtype or self.dtype, copy=False)
 
 
 def to_model(images: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ A noisy picture is `x_t = alpha_t x_0 + sigma_t eps`, with eps drawn from N(0, I
 alpha and sigma, index 0 the least noise and index T-1 the most. The DDPM papers write alpha_bar for our alpha squared.
 
 Where alpha^2 + sigma^2 = 1 the schedule is *variance preserving*: a picture of variance 1 keeps variance 1 while the noise takes over.
-`examples/schedules.py` draws them all.
+`examples/05_schedules.py` draws them all.
 """
 from dataclasses import dataclass
 

@@ -1,11 +1,18 @@
 """The pieces that the report's page is put together from: escaped text, embedded pictures, shapes on their way."""
 import base64
-from html import escape
+from html import escape as escape_markup
 from pathlib import Path
 
 from PIL import Image
 
+from tinydiff.text import one_line
+
 TYPES = {".png": "image/png", ".gif": "image/gif"}
+
+
+def escape(text) -> str:
+    """Text from outside for the page: nothing in it is markup, unseen or impossible to encode."""
+    return escape_markup(one_line(text))
 
 
 def data_uri(path) -> str:

@@ -1,9 +1,10 @@
-"""One remark on each epoch, said from the losses alone."""
+"""Remarks on a run: one on each epoch, said from the losses alone, and one on how many pictures there are."""
 
 STILL_NOISE = 0.3        # of the loss of a network that knows nothing
 WINDOW = 3               # epochs looked back over
 LEARNING = 0.08          # fall of the loss over the window that counts as learning
 TURNED_UP = 0.03         # rise of the held-out loss above its lowest that counts as a turn
+FEW = 500                # pictures below which a network is likely to learn them by heart
 WORSE = 0.10             # rise of the loss over the window that counts as getting worse
 
 
@@ -42,6 +43,14 @@ def observation(history, start=None) -> str:
     if epochs == 0:
         return f"learning: {loss / start:.0%} of the {whose}'s loss is left"
     return f"stabilising: loss {'down' if fall >= 0 else 'up'} {abs(fall):.1%} in {_count(epochs)}"
+
+
+def few_pictures(n) -> str:
+    """What to expect of only n pictures; "" where they are enough."""
+    if n >= FEW:
+        return ""
+    return (f"These are few pictures: with fewer than {FEW}, the model will tend to repeat them instead of drawing new ones. "
+            "More pictures help, or fewer epochs.")
 
 
 def _judged(row):

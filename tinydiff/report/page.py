@@ -1,17 +1,19 @@
 """report.html: a walk through the four stages of a run, with the run's own pictures and figures, on one page that needs nothing else.
 
 It is written from the files in the run's folder alone, so it can be made while the run goes on and made again afterwards:
-config.json, log.csv, skipped.txt, input.png, forward.png, samples/epoch_*.png, reverse.gif, reverse.png, samples.png.
+config.json, log.csv, skipped.txt, input.png, forward.png, samples/epoch_*.png, reverse.gif, reverse.png, samples.png,
+neighbours.png, neighbours.json.
 What isn't there yet has a sentence in its place.
 """
 import json
-from html import escape
 from pathlib import Path
 
+import numpy as np
+
 from tinydiff.report.charts import loss_svg
-from tinydiff.report.fragments import figure, flow, settings_table, strip_figure
+from tinydiff.report.fragments import escape, figure, flow, settings_table, strip_figure
 from tinydiff.report.log import RunLog, read_log
-from tinydiff.report.observation import observation
+from tinydiff.report.observation import few_pictures, observation
 from tinydiff.report.progress import duration
 from tinydiff.report.quiz import INSIGHT, quiz
 from tinydiff.report.style import STYLE
@@ -90,12 +92,13 @@ the network is given nothing but noise. This page follows one run from its first
 def _input(run_dir, config):
     n, shape, held_out = config["data"]["images"], config["data"]["shape"], config["train"]["held_out"]
     skipped_file = run_dir / "skipped.txt"
-    skipped = skipped_file.read_text(encoding="utf-8").splitlines() if skipped_file.exists() else []
+    skipped = skipped_file.read_text(encoding="utf-8", errors="replace").splitlines() if skipped_file.exists() else []
     folded = f"""<details><summary>{len(skipped)} {"file was" if len(skipped) == 1 else "files were"} skipped</summary>
 <ul>{"".join(f"<li>{escape(line)}</li>" for line in skipped)}</ul></details>""" if skipped else ""
     kept = (f"About {held_out:.0%} of the pictures are held out: the network never trains on them, so they show later whether it has "
             "learnt or memorised." if held_out else
             "No pictures are held out in this run, so nothing will show whether the network has learnt or memorised.")
+    few = f"<p><b>{few_pictures(n)}</b></p>\n" if few_pictures(n) else ""
     return f"""<section id="input">
 <h2><b>1</b> Input</h2>
 <p>A picture is a block of numbers: {shape[0]} rows, {shape[1]} columns, {shape[2]} numbers for the colour of each pixel.
@@ -103,7 +106,7 @@ All pictures together are one array. Its bytes, 0 to 255, are moved to &minus;1 
 will be.</p>
 {flow([((n, *shape), "uint8, 0 to 255"), ((n, *shape), "float32, -1 to 1")])}
 {figure(run_dir / "input.png", "Some of the pictures that the network learns from.", "A sheet of the input pictures", pixels=True)}
-<p>{kept}</p>
+{few}<p>{kept}</p>
 {folded}</section>"""
 
 
@@ -191,4 +194,27 @@ are blurred, because very many pictures could lie under so much noise; each step
 {strip_figure(run_dir / "reverse.png", "One picture from pure noise (left) to the end (right); below it, the guess of x_0 at that moment.",
               "Denoising, step by step")}
 {figure(run_dir / "samples.png", new, "New pictures", pixels=True)}
+{_neighbours(run_dir)}
 </section>"""
+
+
+def _neighbours(run_dir):
+    """Are the new pictures copies?"""
+    path = run_dir / "neighbours.json"
+    told = ""
+    if path.exists():
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        samples, held_out = np.array(facts["samples"], float), np.array(facts["held_out"], float)
+        told = (f"<p>Of {len(samples)} new pictures, each has its nearest training picture {np.median(samples):.1f} grey levels away (the median; "
+                f"root mean square, of 255), and the nearest of all is {samples.min():.1f} away. ")
+        if len(held_out):
+            usual, near = np.median(held_out), int((samples < np.median(held_out) / 2).sum())
+            told += (f"For {len(held_out)} held-out pictures, which the network has never seen and can't have copied, the median is {usual:.1f}. "
+                     f"A new picture at less than half of that may be a copy: <b>{near or 'none'} of {len(samples)}</b> {'is' if near < 2 else 'are'}"
+                     f"{', so look at the first pairs' if near else ''}.</p>")
+        else:
+            told += "No pictures are held out in this run, so there is nothing to compare that with: look at the pairs.</p>"
+    return f"""<h3>Are they copies?</h3>
+{told}
+{figure(run_dir / "neighbours.png", "New pictures, each beside the training picture that it is nearest to, perhaps mirrored; the nearest first.",
+        "New pictures beside their nearest training pictures", pixels=True)}"""

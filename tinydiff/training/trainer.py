@@ -12,6 +12,7 @@ import numpy as np
 
 from tinydiff import diffusion
 from tinydiff.autograd import no_grad
+from tinydiff.data import Rows
 from tinydiff.training.batches import held_out_batches, split, steps_per_epoch, training_batch
 from tinydiff.training.checkpoint import load_checkpoint, run_config
 from tinydiff.training.config import TrainConfig
@@ -35,7 +36,7 @@ class Trainer:
     ranks: the processes that share the work, where there are several (`tinydiff.mpi.start()`); all of them make the same Trainer.
 
     .model .ema .optimizer      the network, its running average (draw pictures with `.ema.model`), AdamW
-    .train_images .held_out_images   (N,H,W,C) uint8
+    .train_images .held_out_images   (N,H,W,C) uint8, Rows of the set's
     .global_step .total_steps .steps_per_epoch   steps taken, in the whole run, in an epoch (the last batch of an epoch may be shorter)
     .epoch                      the epoch, from 1, of the step taken last; 0 before the first
     .history                    a dict for each step: step, epoch, loss, held_out_loss (None but at the end of an epoch), grad_norm, lr, seconds
@@ -62,7 +63,7 @@ class Trainer:
             self.data |= {"label_names": self.label_names, "labels_crc32": zlib.crc32(np.ascontiguousarray(labels))}
 
         train, held_out = split(len(images), config.held_out, config.seed)
-        self.train_images, self.held_out_images = images[train], images[held_out]
+        self.train_images, self.held_out_images = Rows(images, train), Rows(images, held_out)
         self._train_labels, self._held_out_labels = (labels[train], labels[held_out]) if conditional else (None, None)
 
         model.recompute = config.recompute

@@ -1,10 +1,12 @@
 """Guidance at a glance: a sheet with a row for each scale and a column for each class. All rows start from the same noise.
 
-    python examples/guidance.py                    trains a small network on the coats of drawn cats first (a minute or two on two cores)
-    python examples/guidance.py --run runs/cats    takes the network of a run of train_cats.py --classes
+    python examples/06_guidance.py                    trains a small network on the coats of drawn cats first (a minute or two on two cores)
+    python examples/06_guidance.py --run runs/cats    takes the network of a run of train_cats.py --classes
 
 Scale 0 doesn't look at the label; 1 draws what the network takes for a cat of that class. Above 1 whatever makes the cat one of its class
 is exaggerated: the coat can't be mistaken any more, then, far above, colours burn out. --rescale 0.7 takes the contrast back.
+
+Read next: tinydiff/diffusion/guidance.py; tinydiff/nn/unet.py, how a network is told the label. The next example is train_cats.py.
 """
 import argparse
 import sys

@@ -1,15 +1,17 @@
 """The program that draws the schedules."""
 import sys
+from importlib import import_module
 
 import pytest
 from PIL import Image
 
-from examples import schedules
 from tinydiff.diffusion import SCHEDULES
+
+schedules = import_module("examples.05_schedules")
 
 
 def run(monkeypatch, *flags):
-    monkeypatch.setattr(sys, "argv", ["schedules.py", *map(str, flags)])
+    monkeypatch.setattr(sys, "argv", ["05_schedules.py", *map(str, flags)])
     schedules.main()
 
 

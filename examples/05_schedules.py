@@ -1,10 +1,12 @@
 """Draws the noise schedules side by side and prints what they leave of a picture at a few times.
 
-    python examples/schedules.py                       all of them, to runs/schedules.png
-    python examples/schedules.py cosine flow --T 100 --out two.png
+    python examples/05_schedules.py                       all of them, to runs/schedules.png
+    python examples/05_schedules.py cosine flow --T 100 --out two.png
 
 x_t = alpha x_0 + sigma eps. Look at the log SNR, 2 ln(alpha/sigma): where it is steep, a sampler's step changes much; where it is flat, the
 training spends its time. Only flow and the zero-terminal-SNR schedules reach noise alone, alpha = 0.
+
+Read next: tinydiff/diffusion/schedules.py, then times.py, which times a sampler stops at. The next example is 06_guidance.py.
 """
 import argparse
 from pathlib import Path

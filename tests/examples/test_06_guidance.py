@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def guidance(*flags):
-    return subprocess.run([sys.executable, ROOT / "examples" / "guidance.py", *map(str, flags)], capture_output=True, text=True, timeout=300,
+    return subprocess.run([sys.executable, ROOT / "examples" / "06_guidance.py", *map(str, flags)], capture_output=True, text=True, timeout=300,
                           encoding="utf-8", env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"})
 
 
