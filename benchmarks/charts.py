@@ -3,9 +3,9 @@ import math
 
 from PIL import Image, ImageDraw
 
-from tinydiff.report.pictures import ACCENT, CARD, INK, MUTED, _font
+from tinydiff.report.charts import GRID
+from tinydiff.report.pictures import ACCENT, CARD, INK, MUTED, label_font
 
-GRID = (48, 52, 62)
 COLOURS = [ACCENT, (94, 200, 229), (158, 206, 106), (231, 111, 140), (187, 154, 247), (224, 205, 120), (140, 150, 170)]
 SCALE = 3                                   # Pillow's lines have hard edges: draw larger, then average
 
@@ -40,7 +40,7 @@ class Chart:
         self.text(right, bottom + 38, x_name, "ra")
 
     def text(self, x, y, words, anchor, colour=MUTED, size=16):
-        self.draw.text((x * SCALE, y * SCALE), words, colour, _font(size * SCALE), anchor=anchor)
+        self.draw.text((x * SCALE, y * SCALE), words, colour, label_font(size * SCALE), anchor=anchor)
 
     def line(self, points, colour, thickness=3, dashed=False):
         places = [self.place(*point) for point in points]
@@ -79,9 +79,3 @@ def powers(low, high, base=10):
     """The powers of a number within a range."""
     first, last = math.ceil(math.log(low, base) - 1e-9), math.floor(math.log(high, base) + 1e-9)
     return [base ** k for k in range(first, last + 1)]
-
-
-def ticks(low, high):
-    """1, 2 and 5 times the powers of ten within a range, or its ends where there is none."""
-    found = [digit * power for power in powers(low / 10, high) for digit in (1, 2, 5) if low <= digit * power <= high]
-    return found or [low, high]

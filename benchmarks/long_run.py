@@ -12,6 +12,7 @@ import tempfile
 import numpy as np
 
 import tinydiff as td
+
 from contenders import write_json
 from machine import header, resident_mb
 

@@ -148,8 +148,9 @@ def predict(p, batch, one, adding, network):
 
 def draw(rows, weak, path, width=1240, height=560):
     """Two charts, weak and strong scaling: the efficiency against the ranks. weak: that of two ranks here."""
-    from charts import COLOURS, Chart, canvas, save
     from tinydiff.report.pictures import MUTED
+
+    from charts import COLOURS, Chart, canvas, save
     image, pen = canvas(width, height)
     titles = {"weak": f"Weak scaling: {WEAK} pictures on each rank", "strong": f"Strong scaling: {STRONG:,} pictures, shared by all ranks"}
     for place, (kind, title) in enumerate(titles.items()):

@@ -9,10 +9,11 @@ import time
 import numpy as np
 from numba import prange
 
-from machine import THREADS, l3_bytes
 from tinydiff.kernels.jit import jit
 from tinydiff.kernels.tile import TILE_VECTORS, tile_columns, tile_step, tile_store
 from tinydiff.kernels.vector import TILE_ROWS, emitter, lanes
+
+from machine import THREADS, l3_bytes
 
 DEPTH = 64              # columns of A and rows of B: 3 KB and, with 16 lanes, 8 KB
 SECONDS = 0.5           # to measure each for

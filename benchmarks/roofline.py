@@ -4,8 +4,10 @@ From left to right, operations for each byte that must move; upwards, operations
 peak of multiply-adds on the right. A dashed roof, four times as high, is the peak as Winograd's F(4x4,3x3) counts: it needs 36
 multiplications where the definition has 144.
 """
-from charts import COLOURS, SCALE, Chart, canvas, powers, save, ticks
+from tinydiff.report.charts import log_ticks
 from tinydiff.report.pictures import INK, MUTED
+
+from charts import COLOURS, SCALE, Chart, canvas, powers, save
 
 WINOGRAD = 4
 KINDS = {"3x3, s": "3x3 of stride 2", "3x3, 3": "3x3 from or to 3 channels", "3x3": "3x3 convolutions (Winograd)", "1x1": "1x1 convolutions",
@@ -28,7 +30,7 @@ def draw(rows, peaks, path, width=1200, height=760):
     image, pen = canvas(width, height)
     chart = Chart(pen, (84, 92, width - 36, height - 78), x_range, y_range)
     chart.axes("Kernels of the reference training step under the machine's roofline", "operations a byte of inputs and results",
-               "GFLOP/s, operations of the definition", powers(*x_range), ticks(*y_range))
+               "GFLOP/s, operations of the definition", powers(*x_range), log_ticks(*y_range))
     peak, memory = peaks["gflops"], peaks["gb_per_s"]
     start, corner = max(x_range[0], y_range[0] / memory), peak / memory
     chart.line([(start, start * memory), (corner, peak), (x_range[1], peak)], INK, 2)

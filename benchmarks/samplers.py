@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import tinydiff as td
 from tinydiff.metrics import sliced_wasserstein
-from tinydiff.report.charts import GRID, HELD_OUT, _log_ticks
+from tinydiff.report.charts import GRID, HELD_OUT, log_ticks
 from tinydiff.report.pictures import ACCENT, CARD, INK, MUTED
 
 CHUNK = 16                     # pictures in memory at once
@@ -101,7 +101,7 @@ def chart(evaluations, result, path, width=1200, height=720, s=3):
     def line(points, colour, thickness):
         pen.line([(x * s, y * s) for x, y in points], colour, round(thickness * s), joint="curve")
 
-    for value in _log_ticks(low, high):
+    for value in log_ticks(low, high):
         _, y = place(evaluations[0], value)
         line([(left, y), (right, y)], GRID, 1)
         text(left - 14, y, f"{value:g}", "rm")

@@ -53,6 +53,7 @@ class Torch:
 
     def __init__(self, memory_format):
         import torch
+
         from torch_unet import TorchUNet, load_weights
         torch.set_num_threads(THREADS)
         model, x, t, _ = weights_and_batch()

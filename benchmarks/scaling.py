@@ -75,8 +75,10 @@ def measure_threads(rounds, base):
 
 def draw(tables, base, path, width=1240, height=880):
     """Four charts: milliseconds a step against each setting, beside what plain proportion would give, and the speed against the threads."""
-    from charts import COLOURS, SCALE, Chart, canvas, save, ticks
+    from tinydiff.report.charts import log_ticks
     from tinydiff.report.pictures import MUTED
+
+    from charts import COLOURS, SCALE, Chart, canvas, save
     image, pen = canvas(width, height)
     names = {"batch": ("batch", 1), "pixels a side": ("size", 2), "channels": ("channels", 2)}
     for place, (name, rows) in enumerate(tables.items()):
@@ -95,7 +97,7 @@ def draw(tables, base, path, width=1240, height=880):
         low, high = min(y + proportion), max(y + proportion)
         x_range = (x[0] / 1.12, x[-1] * 1.12)
         chart = Chart(pen, box, x_range, (low / 1.3, high * 1.3))
-        chart.axes(title, name, y_name, x, ticks(low, high))
+        chart.axes(title, name, y_name, x, log_ticks(low, high))
         chart.line(list(zip(x, proportion)), MUTED, 2, dashed=True)
         chart.line(list(zip(x, y)), COLOURS[place])
         for point in zip(x, y):

@@ -56,6 +56,7 @@ def tinydiff_step(quick=False):
 
 def torch_step(memory_format, compiled=False, bfloat16=False):
     import torch
+
     from torch_unet import TorchUNet, load_weights
     model, x, t, target = weights_and_batch()
     network = TorchUNet(model.config)

@@ -20,6 +20,7 @@ from tinydiff.data import drawn_cats, to_model, to_uint8
 from tinydiff.diffusion import SCHEDULES, clip_x0, ddim, ddim_invert, denoiser, initial_noise, noised_start, repaint, slerp
 from tinydiff.report import LiveLine, strip
 from tinydiff.training import load_checkpoint
+
 from train_cats import Parser, use_threads
 
 CATS_SEED = 2024                     # other cats than the training's

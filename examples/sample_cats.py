@@ -20,10 +20,11 @@ import numpy as np
 from PIL import Image
 
 from tinydiff.data import drawn_cats, load_image, to_model, to_uint8
-from tinydiff.diffusion import (SAMPLERS, SCHEDULES, clip_x0, ddim_invert, denoiser, dynamic_threshold, guide, initial_noise, noised_start,
-                                repaint, slerp, timesteps)
+from tinydiff.diffusion import (SAMPLERS, SCHEDULES, clip_x0, ddim_invert, denoiser, dynamic_threshold, guide, initial_noise, noised_start, repaint,
+                                slerp, timesteps)
 from tinydiff.report import LiveLine, denoising_frame, gif, grid
 from tinydiff.training import load_checkpoint
+
 from train_cats import GIF_CATS, GIF_FRAMES, Parser, add_mpi, join, spread, use_threads
 
 CHUNK, SHEET = 16, 64                 # pictures in memory at once, and on sheet.png

@@ -25,10 +25,10 @@ from tinydiff.metrics import nearest
 from tinydiff.nn import UNet, UNetConfig
 from tinydiff.report import (LiveLine, Progress, denoising_frame, few_pictures, gif, grid, loss_png, loss_text, neighbour_sheet, read_log, strip,
                              write_page, writes_unicode)
+from tinydiff.text import one_line
 from tinydiff.training import Ranks, TrainConfig, Trainer, TrainingDiverged
 from tinydiff.training.interrupt import heed_termination, leave_at_once
 from tinydiff.training.streams import INIT, NOISE
-from tinydiff.text import one_line
 
 PETS = "oxford-pets"                                            # in the place of a path: the photographs to download
 PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are simpler: a quarter of the weights is enough

@@ -139,9 +139,11 @@ def test_rows_can_be_iterated():
 
 def test_repr():
     x = leaf(1.0, 2.0)
-    assert repr(x) == "Tensor([1., 2.], float64, requires_grad=True)"
-    assert repr(x * 2) == "Tensor([2., 4.], float64, made by mul)"
-    assert repr(Tensor(np.float32([1]))) == "Tensor([1.], float32)"
+    assert repr(x) == "Tensor([1., 2.], float64 (2,), requires_grad=True)"
+    assert repr(x * 2) == "Tensor([2., 4.], float64 (2,), made by mul)"
+    assert repr(Tensor(np.float32([1]))) == "Tensor([1.], float32 (1,))"
+    pictures = repr(Tensor(np.zeros((64, 64, 64, 3))))
+    assert pictures.endswith("float64 (64, 64, 64, 3))") and len(pictures.splitlines()) < 40
 
 
 # dtypes

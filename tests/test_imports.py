@@ -55,6 +55,11 @@ def test_imports_run_one_way(path):
             assert name.split(".")[1] in allowed, f"{path} imports {name}"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_begins_with_an_underscore_stays_in_its_file(path):
+    assert not [name for name in imports(path) if name.rpartition(".")[2].startswith("_")]
+
+
 def test_the_main_job_needs_only_the_run_time_packages():
     script = ROOT.parent / "examples" / "train_cats.py"
     names = {name.split(".")[0] for node in ast.walk(ast.parse(script.read_text(encoding="utf-8")))

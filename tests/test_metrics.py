@@ -7,8 +7,7 @@ import pytest
 from tinydiff import metrics
 from tinydiff.data import drawn_cats
 from tinydiff.diffusion import Schedule, cosine, linear
-from tinydiff.metrics import (errors_by_noise, expand, laplacian_pyramid, nearest, sliced_wasserstein, sliced_wasserstein_levels,
-                              wasserstein_1d)
+from tinydiff.metrics import errors_by_noise, expand, laplacian_pyramid, nearest, sliced_wasserstein, sliced_wasserstein_levels, wasserstein_1d
 
 CATS = drawn_cats(24, size=32, seed=0).images
 OTHERS = drawn_cats(24, size=32, seed=1).images

@@ -1,4 +1,5 @@
 """What the README says of the toolbox is there: every name resolves, every file exists, and nothing that can be chosen by name is left out."""
+import ast
 import re
 from functools import reduce
 from pathlib import Path
@@ -49,6 +50,52 @@ def test_every_paper_is_named_in_its_file():
             assert number in (ROOT / "tinydiff" / names(row[4])[0]).read_text(encoding="utf-8"), (number, row)
 
 
+def reading_path():
+    """[(files of tinydiff, as paths from there; the question; what to run beside them)] from the table, in order."""
+    section = README[README.index("## Reading path"):README.index("Shapes are written")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")][2:]
+    path = []
+    for files, question, beside in rows:
+        folder, full = None, []
+        for name in names(files):
+            folder = Path(name).parent if "/" in name else folder       # the others of a row are its neighbours
+            full.append((folder / Path(name).name).relative_to("tinydiff").as_posix())
+        path.append((full, question, names(beside)))
+    return path
+
+
+def test_the_reading_path_passes_every_module_once():
+    files = [file for row, _, _ in reading_path() for file in row]
+    modules = [path.relative_to(ROOT / "tinydiff").as_posix() for path in (ROOT / "tinydiff").rglob("*.py")]
+    assert sorted(files) == sorted(modules)
+
+
+def test_the_reading_path_has_a_question_and_something_to_run_for_each():
+    for files, question, beside in reading_path():
+        assert question.endswith("?") and beside, files
+        for command in beside:
+            assert (ROOT / command).is_file() and command.startswith(("tests/", "examples/", "benchmarks/")), command
+            source = (ROOT / command).read_text(encoding="utf-8")
+            assert "\ndef test_" in source if command.startswith("tests/") else '__name__ == "__main__"' in source, command
+
+
+def test_what_a_module_says_to_read_first_comes_before_it():
+    """So that the path can be walked from its beginning, file by file, with nothing used that wasn't seen."""
+    seen = []
+    for file in (file for row, _, _ in reading_path() for file in row):
+        if file != "__init__.py":
+            first, = re.findall(r"^Read first: (.+(?:\n.+)*)\.$", module_docstring(file), re.MULTILINE)
+            for name in names(first):
+                before = next(path for path in ((Path(file).parent / name).as_posix(), name) if (ROOT / "tinydiff" / path).exists())
+                assert before in seen, f"{file} says to read {before} first, which comes later"
+            assert names(first) or first.startswith("nothing"), file
+        seen.append(file)
+
+
+def module_docstring(file):
+    return ast.get_docstring(ast.parse((ROOT / "tinydiff" / file).read_text(encoding="utf-8")))
+
+
 def test_files_and_pictures_of_the_readme_exist():
-    for path in re.findall(r"\]\(([^)]+)\)", README) + re.findall(r"`((?:tinydiff|examples|tests|benchmarks)/[\w./]*)`", README):
+    for path in re.findall(r"\]\((?!https://)([^)]+)\)", README) + re.findall(r"`((?:tinydiff|examples|tests|benchmarks)/[\w./]*)`", README):
         assert (ROOT / path).exists(), path

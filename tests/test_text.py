@@ -1,6 +1,5 @@
 """Names from outside in one printed line."""
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tinydiff.text import one_line
 

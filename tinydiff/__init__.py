@@ -10,7 +10,7 @@
     *_, last = td.diffusion.ddim(trainer.denoiser(), trainer.schedule, x_T, steps=50)
     new_cats = td.data.to_uint8(last.x)                                      # new pictures out
 
-Read first: `autograd.py`, then `ops`, `nn/unet.py`, `diffusion`, `training/trainer.py`; `kernels` when you wonder why it is fast.
+Begin to read with `autograd.py`; each file names what to read before it, and README.md has the whole path as a table.
 """
 from . import data, diffusion, kernels, metrics, nn, ops, report, training
 from .autograd import GraphError, Tensor, no_grad

@@ -19,19 +19,25 @@ parents' Nodes but not their Tensors, so what stays in memory between forward an
 
 The method is the chain rule backwards on a tape (Linnainmaa, 1970; Wengert, 1964). The form, forward and backward in one scope, follows
 micrograd (Karpathy, 2020); the list of primitives follows HIPS Autograd (Maclaurin, Duvenaud and Adams, 2015).
+
+It is one file, although a long one, because it is one idea: whoever has read it knows all that happens between `y = f(x)` and `x.grad`.
+
+Read first: nothing; this is where to begin.
 """
 import functools
 import inspect
 import itertools
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from typing import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinydiff import kernels
 
-PRIMITIVES = {}         # name -> op: everything that can make a Node
+PRIMITIVES: dict[str, Callable[..., "Tensor"]] = {}      # name -> op: everything that can make a Node
 
 _recording = ContextVar("recording", default=True)
 _numbers = itertools.count()
@@ -51,7 +57,7 @@ def recording(on):
         _recording.reset(token)
 
 
-def no_grad():
+def no_grad() -> AbstractContextManager:
     """A context inside which ops make no graph: nothing is kept for a backward pass."""
     return recording(False)
 
@@ -139,7 +145,7 @@ class Tensor:
     __slots__ = ("_array", "requires_grad", "grad", "node", "version")
     __array_ufunc__ = None      # NumPy then leaves `array + tensor` to Tensor.__radd__
 
-    def __init__(self, data, requires_grad=False):
+    def __init__(self, data: ArrayLike, requires_grad: bool = False):
         array = np.array(data, order="C")
         _check_dtype("Tensor", array.dtype)
         self._set(array, None, requires_grad, Version())
@@ -148,7 +154,8 @@ class Tensor:
         self._array, self.node, self.requires_grad, self.version, self.grad = array, node, requires_grad, version, None
 
     @property
-    def data(self):
+    def data(self) -> np.ndarray:
+        """The values, a read-only view. `t.data = a` copies a over them."""
         view = self._array.view()
         view.flags.writeable = False
         return view
@@ -160,19 +167,19 @@ class Tensor:
             raise ValueError(f"Tensor.data: expects {self.dtype} {self.shape}, got {values.dtype} {values.shape}")
         self.writable()[...] = values
 
-    def writable(self):
+    def writable(self) -> np.ndarray:
         """The array itself, for an optimizer to write into. A graph that used it is stale from now on: its backward raises GraphError."""
         if self.node is not None or not self._array.flags.owndata:
             raise ValueError("Tensor.writable: only a Tensor made from data can be written, this is the result of an op")
         self.version.writes += 1
         return self._array
 
-    shape = property(lambda self: self._array.shape)
-    dtype = property(lambda self: self._array.dtype)
-    ndim = property(lambda self: self._array.ndim)
-    size = property(lambda self: self._array.size)
+    shape = property(lambda self: self._array.shape, doc="How many numbers along each axis: a tuple.")
+    dtype = property(lambda self: self._array.dtype, doc="np.float32 or np.float64.")
+    ndim = property(lambda self: self._array.ndim, doc="How many axes.")
+    size = property(lambda self: self._array.size, doc="How many numbers in all.")
 
-    def backward(self, grad=None, on_leaf=None):
+    def backward(self, grad: np.ndarray | None = None, on_leaf: Callable | None = None) -> None:
         """Add the gradient of sum(self * grad) to the .grad of every leaf that self depends on, and free the graph.
 
         grad: array of self's shape; may be left out where self is one number. GraphError where self has no graph, where the graph was
@@ -203,7 +210,7 @@ class Tensor:
                 node.free()             # its result was used, but no gradient came back
             for used in complete.get(node, ()):
                 if used in grads:
-                    on_leaf(used, grads[used])
+                    on_leaf(used, grads[used])      # type: ignore[misc]    # nothing is complete without on_leaf
         _deliver(grads)
 
     __add__ = __radd__ = lambda a, b: PRIMITIVES["add"](a, b)
@@ -220,8 +227,10 @@ class Tensor:
     __getitem__ = lambda a, index: PRIMITIVES["getitem"](a, index)
 
     def __repr__(self):
+        """The values (of a large array its corners), dtype, shape, and the op that made it."""
         made = f", made by {self.node.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
-        return f"Tensor({np.array2string(self._array, separator=', ', prefix='Tensor(')}, {self.dtype}{made})"
+        values = np.array2string(self._array, separator=", ", prefix="Tensor(", threshold=100, edgeitems=3 if self.ndim < 3 else 1)
+        return f"Tensor({values}, {self.dtype} {self.shape}{made})"
 
 
 def leaf(array):
@@ -268,7 +277,7 @@ def _plain(argument):
     return argument
 
 
-def primitive(forward):
+def primitive(forward: Callable[..., tuple[np.ndarray, Callable]]) -> Callable[..., Tensor]:
     """Make an op on Tensors out of a function on arrays, and list it in PRIMITIVES under its name.
 
     forward(arrays..., settings...) -> (y, backward); backward(dy) -> a gradient for each array argument, in order; None where there is

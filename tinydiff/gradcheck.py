@@ -8,8 +8,13 @@ central difference measures it from forward passes alone:
 A random u matters: were u all ones, a softmax whose gradient is always zero would pass, since its outputs sum to 1 whatever x is. One
 random direction for each input finds a fault anywhere in it (as in HIPS Autograd's test_util); only then is it halved, again and again, to
 find where.
+
+Read first: `autograd.py`.
 """
+from typing import Callable, Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinydiff.autograd import Tensor, no_grad
 
@@ -18,7 +23,8 @@ class GradientError(AssertionError):
     """A gradient that finite differences contradict."""
 
 
-def gradcheck(fn, inputs, rng=None, eps=1e-5, rtol=1e-6, atol=1e-8):
+def gradcheck(fn: Callable[..., Tensor], inputs: Sequence[ArrayLike], rng: np.random.Generator | None = None, eps: float = 1e-5, rtol: float = 1e-6,
+              atol: float = 1e-8) -> float:
     """Compare the gradients of fn with central differences along a random direction of each input; return the worst relative error.
 
     fn: takes Tensors, returns one Tensor; the same each time it is called (so a generator that it draws from must be made inside).
@@ -30,11 +36,11 @@ def gradcheck(fn, inputs, rng=None, eps=1e-5, rtol=1e-6, atol=1e-8):
     At eps = 1e-5 the formula is off by about eps^2 = 1e-10 of the third derivative, and rounding by about 1e-16 / eps = 1e-11 of L.
     """
     rng = np.random.default_rng(0) if rng is None else rng
-    inputs = [np.asarray(x) for x in inputs]
-    for i, x in enumerate(inputs):
+    arrays = [np.asarray(x) for x in inputs]
+    for i, x in enumerate(arrays):
         if x.dtype != np.float64:
             raise TypeError(f"gradcheck: input {i} is {x.dtype}; finite differences need float64")
-    tensors = [Tensor(x, requires_grad=True) for x in inputs]
+    tensors = [Tensor(x, requires_grad=True) for x in arrays]
     y = fn(*tensors)
     u = np.asarray(rng.standard_normal(y.shape))
     y.backward(u)

@@ -3,12 +3,15 @@
     sliced_wasserstein   how far two sets of pictures are apart, in what their small patches look like
     nearest              the training picture that each picture is nearest to: is it a copy?
     errors_by_noise      how wrong a denoiser is about pictures that it has never seen, at each level of noise
+
+Read first: `data/image_set.py`, `diffusion/denoiser.py`.
 """
 import math
 import zlib
-from typing import Iterator, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinydiff import kernels
 
@@ -20,12 +23,12 @@ PROJECTION_BYTES = 2**27                    # of the projections of one set, and
 LOG_SNRS = (9, 7, 5, 3, 1, -1, -3, -5, -7, -9)     # from hardly any noise to hardly any picture
 
 
-def sliced_wasserstein(images, other, *, patches: int = 128, directions: int = 512, seed: int = 0) -> float:
+def sliced_wasserstein(images: np.ndarray, other: np.ndarray, *, patches: int = 128, directions: int = 512, seed: int = 0) -> float:
     """The mean of `sliced_wasserstein_levels` over the levels: one number for how far two sets of pictures are apart, 0 for equal sets."""
     return float(np.mean(list(sliced_wasserstein_levels(images, other, patches=patches, directions=directions, seed=seed).values())))
 
 
-def sliced_wasserstein_levels(images, other, *, patches: int = 128, directions: int = 512, seed: int = 0) -> dict[int, float]:
+def sliced_wasserstein_levels(images: np.ndarray, other: np.ndarray, *, patches: int = 128, directions: int = 512, seed: int = 0) -> dict[int, float]:
     """The sliced Wasserstein distance of two sets of pictures at each level of a Laplacian pyramid, times 1000.
 
     images, other  (N,H,W,C) uint8, as many of the one as of the other, H and W at least 16. Chance alone sets few pictures further apart
@@ -63,17 +66,17 @@ class Nearest(NamedTuple):
     mirrored  (N,) bool, whether its mirror image is the nearest, left and right exchanged
     distance  (N,) float64, root mean square difference in grey levels, 0 to 255
     """
-    index: np.ndarray
+    index: np.ndarray                           # type: ignore[assignment]    # tuple's method of this name is of no use here
     mirrored: np.ndarray
     distance: np.ndarray
 
-    def of(self, training) -> np.ndarray:
+    def of(self, training: np.ndarray) -> np.ndarray:
         """The nearest pictures themselves, mirrored where that is nearer: (N,H,W,C)."""
         found = training[self.index]
         return np.where(self.mirrored[:, None, None, None], found[:, :, ::-1], found)
 
 
-def nearest(pictures, training) -> Nearest:
+def nearest(pictures: np.ndarray, training: np.ndarray) -> Nearest:
     """For each picture the training picture, or mirror image of one, that is nearest to it pixel by pixel.
 
     pictures, training  (N,H,W,C) and (M,H,W,C) uint8; training may be a memory map or Rows.
@@ -116,7 +119,8 @@ class NoiseLevel(NamedTuple):
         return math.exp(self.log_snr) * self.x0_error
 
 
-def errors_by_noise(denoise, schedule, images, times=None, *, seed: int = 0, chunk: int = 32) -> list[NoiseLevel]:
+def errors_by_noise(denoise: Callable, schedule: Any, images: np.ndarray, times: Iterable[float] | None = None, *, seed: int = 0,
+                    chunk: int = 32) -> list[NoiseLevel]:
     """The held-out loss by noise level: pictures are made noisy, and the denoiser is asked for them.
 
     denoise  (x, t) -> guess of x_0, arrays of floats in [-1, 1], t a number.
@@ -145,7 +149,7 @@ def errors_by_noise(denoise, schedule, images, times=None, *, seed: int = 0, chu
     return levels
 
 
-def laplacian_pyramid(pictures, levels: int) -> list[np.ndarray]:
+def laplacian_pyramid(pictures: np.ndarray, levels: int) -> list[np.ndarray]:
     """Pictures taken apart by the size of their details: floats (N,H,W,C) -> `levels` arrays, each with half the pixels a side.
 
     Each level but the last is what is lost when the picture is blurred and every second pixel of it left out: the details of that size.
@@ -159,23 +163,23 @@ def laplacian_pyramid(pictures, levels: int) -> list[np.ndarray]:
     return pyramid
 
 
-def expand(coarse, shape) -> np.ndarray:
+def expand(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Twice the pixels a side, cut to `shape` (N,H,W,C): zeros are put between the pixels, and blurring spreads each over its new place."""
     sparse = np.zeros(shape, coarse.dtype)
     sparse[:, ::2, ::2] = 4 * coarse                                              # three of four pixels are zeros
     return blur(sparse)
 
 
-def blur(x) -> np.ndarray:
+def blur(x: np.ndarray) -> np.ndarray:
     """(N,H,W,C) floats, H and W at least 3, smoothed by 1 4 6 4 1 over 16 along both sides, the picture mirrored at its edges."""
     for axis, length in ((1, x.shape[1]), (2, x.shape[2])):
         padded = np.pad(x, [(2, 2) if i == axis else (0, 0) for i in range(4)], mode="reflect")
         parts = (np.take(padded, range(i, i + length), axis) for i in range(5))
-        x = sum(part * weight for part, weight in zip(parts, (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)))
+        x = sum(part * weight for part, weight in zip(parts, (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)))     # type: ignore[assignment]
     return x
 
 
-def check_pictures(name, pictures) -> np.ndarray:
+def check_pictures(name: str, pictures: ArrayLike) -> np.ndarray:
     """The pictures as an array, or an error that names the caller: TypeError unless uint8, ValueError unless (N,H,W,C) and not empty."""
     pictures = np.asarray(pictures)
     if pictures.dtype != np.uint8:
@@ -200,7 +204,7 @@ def _level_distance(images, other, directions, level, levels, patches, seed):
     return 1000 * total / directions
 
 
-def wasserstein_1d(a, b) -> np.ndarray:
+def wasserstein_1d(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """How far two sets of n numbers are apart, for each of G pairs of sets: (G,n), (G,n) -> (G,) float64, mean |sorted a - sorted b|.
 
     On a line the cheapest way to move one heap of sand into the shape of another keeps the order of the grains.
@@ -214,9 +218,9 @@ def _patches(images, level, levels, patches, seed) -> Iterator[np.ndarray]:
         block = images[first:first + BLOCK]
         x = laplacian_pyramid(block.astype(np.float32), levels)[level]            # (n,H/2^level,W/2^level,C)
         windows = np.lib.stride_tricks.sliding_window_view(x, (PATCH, PATCH), axis=(1, 2))
-        places = [np.random.default_rng([seed, PATCH_STREAM, level, zlib.crc32(np.ascontiguousarray(picture))])
+        places = [np.random.default_rng([seed, PATCH_STREAM, level, zlib.crc32(np.ascontiguousarray(picture).data)])
                   .integers(0, windows.shape[1:3], (patches, 2)) for picture in block]
-        y, x = np.moveaxis(places, -1, 0)                                         # each (n,patches)
+        y, x = np.moveaxis(np.array(places), -1, 0)                                         # each (n,patches)
         yield windows[np.arange(len(block))[:, None], y, x]
 
 

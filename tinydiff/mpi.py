@@ -6,6 +6,8 @@
 Every rank is a process with a copy of the network. It computes the gradient of its part of the batch; the sum of all ranks' gradients is that
 of the batch, and from there on all do the same. The sum is made in buckets, each started as soon as backward has filled it, so that it
 travels while backward goes on (Li et al. 2020, arXiv 2006.15704, section 3.2.3). Nothing in tinydiff imports this file.
+
+Read first: `training/trainer.py`, `training/ranks.py`.
 """
 import math
 import os
@@ -39,7 +41,7 @@ def start(ordered: bool = False) -> "MPIRanks":
     interrupt.py), to be heeded by all ranks together; a second one ends the program. An exception that nobody catches ends the whole job.
     """
     try:
-        import mpi4py                                           # starts nothing yet
+        import mpi4py  # starts nothing yet
     except ImportError as error:
         raise ImportError("--mpi needs mpi4py: pip install -e '.[mpi]' brings it, and an MPI") from error
     guardian = guard() if sys.platform == "linux" else None     # elsewhere there is no fork, or one that libraries don't survive

@@ -1,4 +1,7 @@
-"""Text from outside, such as the name of a file, made fit to be printed."""
+"""Text from outside, such as the name of a file, made fit to be printed.
+
+Read first: nothing.
+"""
 
 
 def one_line(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.mpi.launch import needs_mpi
+from tinydiff.kernels import KERNELS
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +45,12 @@ def test_kernels_of_one_name_only(tmp_path):
     assert {row["group"] for row in figures["rows"]} == {"softmax"}
     unknown = run("kernels", "--quick", "--only", "dog")
     assert unknown.returncode == 2 and "--only dog: no such op; there are 3x3, " in unknown.stderr
+
+
+def test_references(tmp_path):
+    _, figures = quick("references", tmp_path)
+    assert {row["kernel"] for row in figures["rows"]} == set(KERNELS)
+    assert all(row["gain"] == row["reference_ms"] / row["kernel_ms"] > 0 for row in figures["rows"])
 
 
 def test_train_step(tmp_path):

@@ -16,8 +16,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from hypothesis import HealthCheck, given, seed, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, seed, settings, strategies as st
 from PIL import Image, features
 
 from tinydiff.data import load_image, load_images

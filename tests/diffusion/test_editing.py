@@ -7,8 +7,7 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from tinydiff.diffusion import (SAMPLERS, Schedule, cosine, ddim, ddim_invert, initial_noise, linear, noised_start, q_sample, slerp,
-                                timesteps)
+from tinydiff.diffusion import SAMPLERS, Schedule, cosine, ddim, ddim_invert, initial_noise, linear, noised_start, q_sample, slerp, timesteps
 
 MU, S = 0.3, 0.5
 VE = Schedule(np.ones(1000), np.geomspace(0.01, 20, 1000))

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from tests.diffusion.mixture import flow, karras, last
-from tinydiff.diffusion import (SAMPLERS, Schedule, cosine, ddim, ddpm, dpmpp_2m_sde, dpmpp_2s, euler_ancestral, heun, initial_noise, linear,
-                                timesteps)
+from tinydiff.diffusion import SAMPLERS, Schedule, cosine, ddim, ddpm, dpmpp_2m_sde, dpmpp_2s, euler_ancestral, heun, initial_noise, linear, timesteps
 
 MU, S = 0.3, 0.5
 VE = Schedule(np.ones(40), np.geomspace(0.01, 20, 40))

@@ -3,9 +3,7 @@ import numpy as np
 import pytest
 
 from tests.diffusion.mixture import denoiser, flow, karras, last, noisy
-from tinydiff.diffusion import (Schedule, cosine, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, euler_ancestral, heun, linear, timesteps,
-                                unipc)
-from tinydiff.diffusion.samplers.common import time_at
+from tinydiff.diffusion import cosine, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, euler_ancestral, heun, linear, timesteps, unipc
 
 SCHEDULES = {"linear": linear(), "cosine": cosine(), "karras": karras(), "flow": flow()}
 EXACT = 1e-10    # rounding: values of at most 300, and sigma/alpha of at most 20,000 in the coordinates x/alpha, times 2^-53, over 20 steps
@@ -100,15 +98,3 @@ def test_with_noise_it_does(schedule, sampler, own):
     one, again, other = (last(sampler(denoiser(schedule), schedule, x_T, 5, seed, **own)).x for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
     assert np.abs(one - other).max() > 0.01
-
-
-@pytest.mark.parametrize("schedule", [*SCHEDULES.values(), Schedule([0.9], [0.1])], ids=[*SCHEDULES, "T = 1"])
-def test_time_at_is_the_way_back_from_at(schedule):
-    for t in (-0.75, 0.0, 0.4, schedule.T / 2, schedule.T - 1.001):
-        if t < schedule.T - 1:
-            alpha, sigma = schedule.at(t)
-            assert abs(time_at(schedule, sigma / alpha) - t) < 1e-7
-    alpha, sigma = schedule.at(schedule.T - 1)
-    assert abs(time_at(schedule, sigma / max(alpha, 1e-9)) - (schedule.T - 1)) < 1e-7
-    if alpha > 0:
-        assert time_at(schedule, 2 * sigma / alpha) == schedule.T - 1

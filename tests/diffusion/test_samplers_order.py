@@ -5,12 +5,18 @@ import numpy as np
 import pytest
 
 from tests.diffusion.mixture import MEAN, VARIANCE, denoiser, flow, flowed, karras
-from tinydiff.diffusion import cosine, ddim, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, heun, unipc
-from tinydiff.diffusion.samplers.common import lambda_at, time_at
+from tinydiff.diffusion import SAMPLERS, cosine, ddim, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, heun, unipc
+from tinydiff.diffusion.samplers.common import lambda_at
+from tinydiff.diffusion.times import time_of_log_snr
 
 # From a time with little of the picture left (alpha > 0) to one where the two components have parted; at t = 0 nothing changes any more.
 SCHEDULES = {"cosine": (cosine(), 950, 50), "karras": (karras(), 900, 200), "flow": (flow(), 950, 50)}
 ORDERS = [(ddim, {}, 1), (euler, {}, 1), (heun, {}, 2), (dpmpp_2m, {}, 2), (dpmpp_2m_sde, {"eta": 0.0}, 2), (dpmpp_2s, {}, 2), (unipc, {}, 3)]
+
+
+def test_no_sampler_is_without_an_order():
+    """But for the two that can't do without noise, whose distribution is tested instead (test_samplers_distribution)."""
+    assert {sampler.__name__ for sampler, _, _ in ORDERS} | {"ddpm", "euler_ancestral"} == set(SAMPLERS)
 
 
 def start(schedule, t):
@@ -39,8 +45,7 @@ def test_the_error_falls_at_the_order_of_the_method(name, sampler, own, order):
     ends = [lambda_at(*schedule.at(time)) for time in (t, s)]
 
     def times(n):
-        inner = [time_at(schedule, np.exp(-value)) for value in np.linspace(*ends, n + 1)[1:-1]]
-        return [t, *inner, s]
+        return [t, *time_of_log_snr(schedule, 2 * np.linspace(*ends, n + 1)[1:-1]), s]
     error = errors(sampler, own, schedule, t, s, (32, 64, 128), times)
     assert np.all(np.abs(np.log2(error[:-1] / error[1:]) - order) < 0.15), error
 

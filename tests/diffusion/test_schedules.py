@@ -179,8 +179,10 @@ def test_schedule_is_frozen_and_keeps_its_own_copy():
 
 
 def test_repr():
-    assert repr(linear()) == "Schedule(T=1000, variance preserving, log SNR 9.21 to -10.12)"
-    assert repr(VE) == "Schedule(T=3, log SNR 4.61 to -4.61)"
+    assert repr(linear()) == "Schedule(T=1000, variance preserving: alpha 0.9999 to 0.006353, sigma 0.01 to 1, log SNR 9.21 to -10.12)"
+    assert repr(VE) == "Schedule(T=3, variance exploding: alpha 1 to 1, sigma 0.1 to 10, log SNR 4.605 to -4.605)"
+    assert repr(flow(4)) == "Schedule(T=4, straight lines: alpha 0.75 to 0, sigma 0.25 to 1, log SNR 2.197 to -inf)"
+    assert repr(Schedule([0.9, 0.5], [0.4, 1.5])) == "Schedule(T=2, alpha 0.9 to 0.5, sigma 0.4 to 1.5, log SNR 1.622 to -2.197)"
 
 
 @pytest.mark.parametrize("make", SCHEDULES.values())

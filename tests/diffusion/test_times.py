@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from tinydiff.diffusion import (
-    SCHEDULES, SPACINGS, TIME_SAMPLINGS, Schedule, flow, karras, linear, lognormal_times, stratified_times, timesteps, training_times)
+from tinydiff.diffusion import (SCHEDULES, SPACINGS, TIME_SAMPLINGS, Schedule, flow, karras, linear, lognormal_times, stratified_times, timesteps,
+                                training_times)
 from tinydiff.diffusion.times import network_times, time_of_log_snr
 
 ONE = Schedule([0.6], [0.8])
@@ -81,10 +81,21 @@ def test_time_of_log_snr_inverts_the_schedule(name, T, part):
     assert time_of_log_snr(schedule, log_snr) == pytest.approx(t, rel=1e-12, abs=1e-10)
 
 
-def test_time_of_log_snr_beyond_the_schedule_and_for_one_time():
-    np.testing.assert_array_equal(time_of_log_snr(linear(), [[50.0, -np.inf]]), [[0, 999]])
-    with pytest.raises(ValueError, match="T = 1"):
-        time_of_log_snr(ONE, 0.0)
+@pytest.mark.parametrize("schedule", [linear(), karras(1000), flow(1000), ONE])
+def test_time_of_log_snr_between_the_clean_picture_and_the_least_noise(schedule):
+    for t in (-0.75, -0.001, 0.0):
+        alpha, sigma = schedule.at(t)
+        assert time_of_log_snr(schedule, 2 * np.log(alpha / sigma)) == pytest.approx(t, abs=1e-10)
+
+
+def test_time_of_log_snr_beyond_the_schedule():
+    """Below its last SNR there is T-1; above all others, not quite the clean picture."""
+    np.testing.assert_array_equal(time_of_log_snr(linear(), [[-50.0, -np.inf]]), [[999, 999]])
+    assert -1 < time_of_log_snr(linear(), 30.0) < -1 + 1e-8 and time_of_log_snr(ONE, -50.0) == 0
+
+
+def test_lognormal_times_stay_within_the_schedule():
+    np.testing.assert_array_equal(lognormal_times(linear(), [-100.0, 100.0]), [0, 999])
 
 
 def test_lognormal_times_are_edms():

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from tinydiff.autograd import Tensor
-from tinydiff.diffusion import (
-    TARGETS, WEIGHTS, Schedule, cosine, edm_weights, from_x0_eps, karras, loss, min_snr_weights, p2_weights, q_sample, to_x0_eps)
+from tinydiff.diffusion import (TARGETS, WEIGHTS, Schedule, cosine, edm_weights, from_x0_eps, karras, loss, min_snr_weights, p2_weights, q_sample,
+                                to_x0_eps)
 
 X0, EPS, WRONG = np.random.default_rng(0).standard_normal((3, 4, 5, 5, 2))
 T4 = np.array([3.0, 250.5, 600.0, 998.0])

@@ -1,8 +1,7 @@
 """NaN and infinity never come out of a kernel as a number: where the reference's result isn't finite, the kernel's isn't either."""
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from tests.kernels.test_kernels import arrays, run, wide
 from tests.samples import KERNEL_SAMPLES

@@ -12,8 +12,7 @@ import ctypes
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests import samples
 from tests.kernels.red_zones import NAN, ZERO, RedZones, at_page_end

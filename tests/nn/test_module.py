@@ -83,9 +83,17 @@ def test_zero_grad(tower):
 def test_repr_counts_parameters(tower):
     rows = [line.split() for line in repr(tower).splitlines()]
     assert rows[0] == ["Tower", "24"]
-    assert rows[1] == ["first:", "Linear(2", "->", "3)", "9"]
-    assert rows[2] == ["rows.0.0:", "Embedding(4", "x", "2)", "8"]
+    assert rows[1] == ["first:", "Linear(2", "->", "3)", "(...,3)", "9"]
+    assert rows[2] == ["rows.0.0:", "Embedding(4", "x", "2)", "(...,2)", "8"]
     assert rows[3] == ["rows.1.0:", "Dropout(0.5)", "0"]
+
+
+def test_repr_of_a_layer_has_letters_for_sizes():
+    rng = np.random.default_rng(0)
+    assert repr(nn.Conv2d(3, 8, stride=2, rng=rng)) == "Conv2d(3 -> 8, 3x3, stride 2)  (N,H/2,W/2,8)  224"
+    assert repr(nn.GroupNorm(8, 2, "silu")) == "GroupNorm(8, 2 groups, silu)  (N,H,W,8)  16"
+    chain = nn.Sequential(nn.Conv2d(3, 4, stride=2, rng=rng), ops.silu, nn.Dropout(0.5), nn.Conv2d(4, 2, rng=rng))
+    assert [line.split()[-2] for line in repr(chain).splitlines()] == ["(N,H/2,W/2,2)", "(N,H/2,W/2,4)", "Dropout(0.5)", "(N,H/2,W/2,2)"]
 
 
 def test_a_deep_copy_is_independent(tower):

@@ -153,3 +153,34 @@ def test_recomputed_blocks_give_the_same_gradients_from_less_memory():
     for once, again in zip(results[False], results[True], strict=True):
         np.testing.assert_allclose(again, once, rtol=0, atol=1e-12 * max(1, np.abs(once).max()))
     assert live[True] < 0.6 * live[False]
+
+
+def test_its_tree_says_the_shapes_that_come_out(monkeypatch):
+    """What each line of `repr` says is what comes out of that module when the network is run."""
+    model, came_out = new(nn.UNetConfig(image_size=16, channels=8, channel_mults=(1, 2), groups=4, attention_resolutions=(8,), num_classes=3)), {}
+
+    def noting(call):
+        def noted(module, *args, **kwargs):
+            y = call(module, *args, **kwargs)
+            came_out[id(module)] = y.shape
+            return y
+        return noted
+
+    for kind in {type(module) for module in model.modules()}:
+        monkeypatch.setattr(kind, "__call__", noting(kind.__call__))
+        monkeypatch.setattr(kind, "folded", False)
+    model(np.ones((5, 16, 16, 3)), np.full(5, 3.0))
+    lines = repr(model).splitlines()
+    modules = list(model.modules())
+    assert len(lines) == len(modules) > 60
+    for line, module in zip(lines, modules):
+        shape = came_out[id(module)]
+        said = f"(N,{','.join(map(str, shape[1:]))})" if len(shape) == 4 else f"(...,{shape[-1]})"
+        assert isinstance(module, nn.Dropout) or said in line, (line, shape)
+
+
+def test_its_tree_has_a_line_a_stage():
+    lines = repr(new(nn.UNetConfig())).splitlines()
+    assert len(lines) == 35
+    assert lines[0].split() == ["UNet(64x64x3)", "(N,64,64,3)", "5,533,091"]
+    assert "  down.2.0: Stage(64 -> 96, attention)           (N,16,16,96)     194,816" in lines

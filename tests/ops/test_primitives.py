@@ -1,8 +1,7 @@
 """Every op in the registry: its gradients against finite differences, and its dtype, on shapes and values drawn by hypothesis."""
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.samples import SAMPLES
 from tinydiff.autograd import Tensor

@@ -1,8 +1,7 @@
 """Arrays whose shapes don't fit together never reach a kernel: the op says so first."""
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from tests.samples import SAMPLES
 from tinydiff import kernels

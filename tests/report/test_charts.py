@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.report.runs import made_up_log, write_run
 from tinydiff.report import RunLog, loss_png, loss_svg, loss_text, read_log
-from tinydiff.report.charts import MOST_POINTS, _linear_ticks, _log_ticks, axes, smooth
+from tinydiff.report.charts import MOST_POINTS, axes, linear_ticks, log_ticks, smooth
 from tinydiff.report.pictures import ACCENT
 
 
@@ -46,10 +46,10 @@ def test_smoothing_keeps_a_line_a_line_and_takes_the_noise_off():
 
 
 def test_ticks_are_round_numbers_within_the_range():
-    assert _log_ticks(0.018, 1.1) == pytest.approx([0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
-    assert _log_ticks(0.11, 0.14) == pytest.approx([0.11, 0.12, 0.13, 0.14])
-    assert _linear_ticks(1, 1140, 6, whole=True) == [200, 400, 600, 800, 1000]
-    assert _linear_ticks(1, 3, 6, whole=True) == [1, 2, 3]
+    assert log_ticks(0.018, 1.1) == pytest.approx([0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
+    assert log_ticks(0.11, 0.14) == pytest.approx([0.11, 0.12, 0.13, 0.14])
+    assert linear_ticks(1, 1140, 6, whole=True) == [200, 400, 600, 800, 1000]
+    assert linear_ticks(1, 3, 6, whole=True) == [1, 2, 3]
 
 
 def test_the_loss_axis_is_logarithmic():

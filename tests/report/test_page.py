@@ -168,6 +168,12 @@ def test_it_is_told_whether_the_new_pictures_are_copies(run_dir):
     assert "nothing to compare that with" in Page(write_page(run_dir)).text
 
 
+def test_of_very_many_skipped_files_some_are_named(run_dir):
+    (run_dir / "skipped.txt").write_text("".join(f"{i:04}.png: the file is empty\n" for i in range(1000)))
+    page = Page(write_page(run_dir))
+    assert "1000 files were skipped" in page.text and "0199.png" in page.text and "0200.png" not in page.text and "and 800 more" in page.text
+
+
 def test_few_pictures_are_a_warning(run_dir):
     for images, few in ((500, False), (499, True)):
         config = json.loads((run_dir / "config.json").read_text())

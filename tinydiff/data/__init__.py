@@ -7,6 +7,8 @@ Rows         some of the pictures of an array, without a copy of them
 to_model     uint8 -> float32 in [-1, 1], what the network sees; to_uint8 is the way back
 
 oxford_pets.load_oxford_pets  photographs of cats' heads, downloaded once -> ImageSet; imported only where asked for, with all that the web needs
+
+Read first: nothing.
 """
 from tinydiff.data.drawn_cats import drawn_cats
 from tinydiff.data.image_set import ImageSet, Rows, to_model, to_uint8

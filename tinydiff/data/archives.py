@@ -2,6 +2,8 @@
 
 Nothing from an archive is written under its own name, no link in one is followed, and what would take much memory or time is refused by
 what it claims, before any is taken. A single bad file is `Refused`, to be named and skipped; an archive that is bad as a whole is a ValueError.
+
+Read first: `decoding.py`.
 """
 import gzip
 import os
@@ -105,19 +107,20 @@ class Listing:
 
 
 def _list_folder(path, listing):
+    def inside(file):
+        return Path(file).relative_to(path).as_posix()
+
     def unreadable(error):
         if Path(error.filename) == path:
             raise error
-        listing.add(f"{Path(error.filename).relative_to(path).as_posix()}/*", Unlisted(f"the folder can't be read: {reason(error)}"))
+        listing.add(f"{inside(error.filename)}/*", Unlisted(f"the folder can't be read: {reason(error)}"))
 
     for folder, folders, files in os.walk(path, onerror=unreadable):
-        for name in (*folders, *files):
-            file = Path(folder, name)
-            inside = file.relative_to(path).as_posix()
-            if name in folders and file.is_symlink():
-                listing.add(f"{inside}/*", Unlisted("a link to a folder, which is not followed"))
-            else:
-                listing.add(inside, None if name in folders else partial(read_file, file))
+        for name in folders:
+            link = os.path.islink(os.path.join(folder, name))
+            listing.add(f"{inside(folder)}/{name}/*", Unlisted("a link to a folder, which is not followed") if link else None)
+        for name in files:
+            listing.add(f"{inside(folder)}/{name}", partial(read_file, os.path.join(folder, name)))
 
 
 def read_file(path) -> bytes:

@@ -3,6 +3,8 @@
 The file is a .npy of the pictures (N,size,size,3) uint8, with JSON behind the array (what it was made from, names, labels, checksums) and
 the length and the CRC-32 of that JSON at the very end. It lies beside the pictures or, where nothing can be written there, in the user's
 cache folder. Whatever is wrong with it, or different in the source, it is made again.
+
+Read first: `archives.py`.
 """
 import glob
 import hashlib
@@ -62,6 +64,15 @@ def source_key(path: Path, size: int, limit: int | None) -> dict:
         except OSError as error:
             digest.update(repr((os.fspath(file.relative_to(path)), error.errno)).encode())
     return {"version": VERSION, "pillow": PIL.__version__, "size": size, "limit": limit, "source": digest.hexdigest()}
+
+
+def find_cache(places: list[Path], path: Path, size: int, limit: int | None) -> ImageSet | None:
+    """The set from the first good cache of these pictures, if there is one."""
+    for place in filter(os.path.exists, places):
+        cached = open_cache(place, source_key(path, size, limit))
+        if cached:
+            return cached
+    return None
 
 
 def open_cache(file_name: Path, key: dict) -> ImageSet | None:

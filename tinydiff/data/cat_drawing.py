@@ -2,6 +2,8 @@
 
 Whatever must end at an outline, such as stripes at the edge of the face, is painted freely on a layer of its own and laid on
 through a mask. The numbers are a drawing: nothing but the look of the cats depends on them.
+
+Read first: `cat_traits.py`.
 """
 import numpy as np
 from PIL import Image
@@ -128,8 +130,8 @@ def draw_eye(pen: Pen, canvas: Image.Image, cat: CatTraits, s: int, colour: Colo
     pen.fill(canvas, shade(colour, 0.8), eye + at)
     pen.fill(canvas, mix(colour, WHITE, 0.18), eye * 0.86 + (0, 0.025) + at)
     looking = at + np.array(cat.gaze) * 0.19
-    pen.fill(canvas, INK, ellipse(*looking, cat.pupil * 0.17 * cat.eye_size, 0.165 * cat.eye_size))
     x, y = looking
+    pen.fill(canvas, INK, ellipse(x, y, cat.pupil * 0.17 * cat.eye_size, 0.165 * cat.eye_size))
     pen.fill(canvas, WHITE, ellipse(x - 0.06, y - 0.07, 0.05, 0.055), ellipse(x + 0.055, y + 0.07, 0.024, 0.024))
 
 

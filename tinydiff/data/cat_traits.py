@@ -1,4 +1,7 @@
-"""What makes one drawn cat differ from the next: its colours, pattern, ears, eyes, expression and pose, drawn at random."""
+"""What makes one drawn cat differ from the next: its colours, pattern, ears, eyes, expression and pose, drawn at random.
+
+Read first: `drawn_cats.py`.
+"""
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,7 +124,8 @@ def pick(rng: np.random.Generator, choices):
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
     """Colour a with `share` (0..1) of colour b in it."""
-    return tuple(round((1 - share) * x + share * y) for x, y in zip(a, b))
+    red, green, blue = (round((1 - share) * x + share * y) for x, y in zip(a, b))
+    return red, green, blue
 
 
 def shade(colour: Colour, factor: float) -> Colour:

@@ -2,6 +2,8 @@
 
 A decoder makes room for what a file claims to hold, so claims are checked first. With the limits below the worst of files, of whatever
 format, takes less than a gigabyte: at most two copies of 2^26 pixels of 4 bytes, what the decoder itself needs, and the file.
+
+Read first: `image_set.py`.
 """
 import functools
 import io

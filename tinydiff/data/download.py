@@ -1,4 +1,7 @@
-"""One file from the web: with progress, going on where it was cut off, and never taken for good before its checksum is right."""
+"""One file from the web: with progress, going on where it was cut off, and never taken for good before its checksum is right.
+
+Read first: `decoding.py`.
+"""
 import hashlib
 import http.client
 import os

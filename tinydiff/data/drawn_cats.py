@@ -1,4 +1,7 @@
-"""Cartoon cat faces, drawn with Pillow: a training set that needs no download."""
+"""Cartoon cat faces, drawn with Pillow: a training set that needs no download.
+
+Read first: `image_set.py`.
+"""
 import numpy as np
 
 from tinydiff.data.cat_drawing import draw_cat

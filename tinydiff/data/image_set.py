@@ -1,4 +1,7 @@
-"""A set of equally large pictures, and the way between bytes and the numbers that a network sees."""
+"""A set of equally large pictures, and the way between bytes and the numbers that a network sees.
+
+Read first: `__init__.py`.
+"""
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -1,4 +1,7 @@
-"""Read a folder or an archive of pictures, of any kind and size, as one array of small squares."""
+"""Read a folder or an archive of pictures, of any kind and size, as one array of small squares.
+
+Read first: `archives.py`, `cache.py`.
+"""
 import itertools
 import operator
 import os.path
@@ -10,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from tinydiff.data.archives import Refused, list_pictures, read_file
-from tinydiff.data.cache import CACHE_BYTES, CacheWriter, cache_places, open_cache, source_key
+from tinydiff.data.cache import CACHE_BYTES, CacheWriter, cache_places, find_cache, source_key
 from tinydiff.data.decoding import decode, reason
 from tinydiff.data.image_set import ImageSet
 from tinydiff.text import one_line
@@ -50,14 +53,14 @@ def load_images(path: str | Path, size: int = 64, limit: int | None = None, on_b
         raise ValueError(f'load_images: on_bad must be "skip" or "raise", not {on_bad!r}')
     path = Path(path)
     places = cache_places(path, size, limit)
-    for place in filter(os.path.exists, places):
-        cached = open_cache(place, source_key(path, size, limit))
-        if cached and on_bad == "raise" and cached.skipped:
-            raise _bad(path, *cached.skipped[0])
-        if cached:
-            return cached
+    cached = find_cache(places, path, size, limit)
+    if cached and on_bad == "raise" and cached.skipped:
+        raise _bad(path, *cached.skipped[0])
+    return cached or _read(path, size, limit, on_bad, progress, places)
 
-    names, skipped = [], []
+
+def _read(path, size, limit, on_bad, progress, places):
+    """What load_images returns, from the pictures' own files; into one of the cache's places where it is large."""
     with ExitStack() as stack:
         files = list_pictures(path, stack)
         folder = _class_folders([name for name, read in files.items() if not isinstance(read, Refused)])
@@ -65,25 +68,20 @@ def load_images(path: str | Path, size: int = 64, limit: int | None = None, on_b
         large = most * size * size * 3 > CACHE_BYTES
         key = source_key(path, size, limit) if large else None  # before the files are read: one that changes meanwhile makes the cache stale
         pictures = stack.enter_context(CacheWriter(places, size, most)) if large else []
-        for name in class_by_class(files, folder):
+        names, skipped = [], []
+        for name, picture in _decoded(files, class_by_class(files, folder), size, skipped):
+            if picture is None and on_bad == "raise":
+                raise _bad(path, *skipped[-1])
+            if picture is not None:
+                pictures.append(picture)
+                names.append(name)
+                if progress:
+                    progress(len(names), most)
             if len(names) == limit:
                 break
-            try:
-                picture = decode(files[name](), size)
-            except Exception as error:  # decoders answer damaged data with nearly every exception there is
-                if on_bad == "raise":
-                    raise _bad(path, name, reason(error)) from error
-                skipped.append((name, reason(error)))
-                continue
-            pictures.append(picture)
-            names.append(name)
-            if progress:
-                progress(len(names), most)
         skipped.sort()
         if len(names) < 2:
-            first = f"; {len(skipped)} could not be read, the first: {one_line(': '.join(skipped[0]))}" if skipped else ""
-            raise ValueError(f"load_images: readable pictures in {path}: {len(names)}, need at least 2{first}. "
-                             "Give a folder, .zip or .tar[.gz] of pictures (.jpg, .png, ...)")
+            raise _too_few(path, names, skipped)
         order = sorted(range(len(names)), key=names.__getitem__)
         names.sort()
         index = {label: i for i, label in enumerate(sorted(set(folder.values())))}
@@ -95,8 +93,25 @@ def load_images(path: str | Path, size: int = 64, limit: int | None = None, on_b
     return ImageSet(np.stack([pictures[i] for i in order]), labels, label_names, names, skipped)
 
 
+def _decoded(files, names, size, skipped):
+    """(name, picture) of each; the picture is None where it can't be read, and why goes to `skipped`."""
+    for name in names:
+        try:
+            picture = decode(files[name](), size)
+        except Exception as error:  # decoders answer damaged data with nearly every exception there is
+            skipped.append((name, reason(error)))
+            picture = None
+        yield name, picture
+
+
 def _bad(path, name, why):
     return ValueError(f"load_images: {one_line(name)} in {path}: {why}")
+
+
+def _too_few(path, names, skipped):
+    first = f"; {len(skipped)} could not be read, the first: {one_line(': '.join(skipped[0]))}" if skipped else ""
+    return ValueError(f"load_images: readable pictures in {path}: {len(names)}, need at least 2{first}. "
+                      "Give a folder, .zip or .tar[.gz] of pictures (.jpg, .png, ...)")
 
 
 def load_image(path: str | Path, size: int = 64) -> np.ndarray:

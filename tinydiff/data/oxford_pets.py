@@ -1,6 +1,8 @@
 """Real photographs, downloaded when they are asked for: the cats of the Oxford-IIIT Pet data set, cropped to their heads.
 
 Parkhi, Vedaldi, Zisserman and Jawahar, Cats and Dogs, CVPR 2012; https://www.robots.ox.ac.uk/~vgg/data/pets/, licence CC BY-SA 4.0.
+
+Read first: `loading.py`, `download.py`.
 """
 import tarfile
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""A pen for cartoons: smooth shapes as polygons of points (n,2), x to the right and y down, filled on an enlarged canvas."""
+"""A pen for cartoons: smooth shapes as polygons of points (n,2), x to the right and y down, filled on an enlarged canvas.
+
+Read first: `cat_drawing.py`.
+"""
 from functools import lru_cache
 
 import numpy as np

@@ -19,6 +19,8 @@ Read in this order:
     likelihood.py  how likely a model finds pictures, in bits per dimension: a bound; flow_likelihood.py: the likelihood itself
 
 Apart from losses.py and denoiser.py, everything here is NumPy arrays in and out; a sampler never sees a network, only `denoise`.
+
+Read first: nothing; a network is any function here.
 """
 from tinydiff.diffusion.denoiser import denoiser
 from tinydiff.diffusion.editing import ddim_invert, noised_start, slerp
@@ -28,8 +30,8 @@ from tinydiff.diffusion.guidance import guide
 from tinydiff.diffusion.likelihood import variational_bound
 from tinydiff.diffusion.losses import loss
 from tinydiff.diffusion.repaint import repaint
-from tinydiff.diffusion.samplers import (SAMPLERS, Step, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, euler_ancestral, heun,
-                                         initial_noise, unipc)
+from tinydiff.diffusion.samplers import (SAMPLERS, Step, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, euler, euler_ancestral, heun, initial_noise,
+                                         unipc)
 from tinydiff.diffusion.schedules import SCHEDULES, Schedule, cosine, flow, karras, linear, sigmoid, zero_terminal_snr
 from tinydiff.diffusion.targets import TARGETS, from_x0_eps, to_x0_eps
 from tinydiff.diffusion.thresholding import clip_x0, dynamic_threshold

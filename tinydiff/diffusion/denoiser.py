@@ -3,19 +3,25 @@
 What changes a denoiser (clipping, in thresholding.py, say) is a function from denoiser to denoiser. What a use needs beyond the guess is an
 attribute of the function, such as `denoise.log_variance` and `denoise.vjp` here; a function from denoiser to denoiser hands them on where they
 stay true (`thresholding.keep_attributes`).
+
+Read first: `targets.py`, `posterior.py`.
 """
 from contextlib import contextmanager
+from typing import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinydiff.autograd import Tensor, no_grad
 from tinydiff.diffusion.forward import per_picture
 from tinydiff.diffusion.posterior import log_variance_range
+from tinydiff.diffusion.schedules import Schedule
 from tinydiff.diffusion.self_conditioning import LastGuess
 from tinydiff.diffusion.targets import network_inputs, to_x0_eps
 
 
-def denoiser(model, schedule, target: str, y=None, self_condition: bool | None = None):
+def denoiser(model: Callable[..., Tensor], schedule: Schedule, target: str, y: ArrayLike | None = None,
+             self_condition: bool | None = None) -> Callable:
     """`denoise(x, t) -> x0_hat` from a network that was trained on `target`.
 
     model  called as model(*network_inputs, y), for most targets model(x, 1000 t / T, y), with x (N,H,W,C) and the times (N,) in its

@@ -13,16 +13,20 @@ Any sampler starts at any time from any x_t, so each use is only a way to get th
                       for step in ddim(denoise, schedule, x_T, steps=100): ...       # from the first picture to the second
 
 To fill in a part of a picture see repaint.py.
+
+Read first: `samplers/ddim.py`.
 """
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinydiff.diffusion.forward import check_floats, per_picture, q_sample
-from tinydiff.diffusion.samplers.common import Step, moves, noise
+from tinydiff.diffusion.samplers.common import Step, Steps, moves, noise
+from tinydiff.diffusion.schedules import Schedule
 
 
-def noised_start(schedule, x0, t: float, steps: int, seed=0, *, first=0):
+def noised_start(schedule: Schedule, x0: np.ndarray, t: float, steps: int, seed: int = 0, *, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Pictures made noisy up to time t, and the times from there to the clean end (SDEdit: Meng et al. 2022, arXiv 2108.01073, algorithm 1).
 
     x0     (N,H,W,C) floats in [-1, 1]: photographs, drawings, patches of colour.
@@ -41,7 +45,7 @@ def noised_start(schedule, x0, t: float, steps: int, seed=0, *, first=0):
     return q_sample(schedule, x0, t, noise(x0.shape, x0.dtype, seed, 0, first)), np.linspace(t, -1, steps + 1)[:-1]
 
 
-def ddim_invert(denoise, schedule, x0, steps=None) -> Iterator[Step]:
+def ddim_invert(denoise: Callable, schedule: Schedule, x0: np.ndarray, steps: Steps = None) -> Iterator[Step]:
     """From pictures to the noise that DDIM makes them from: `ddim` backwards, from the clean end up (Song et al. 2020, arXiv 2010.02502, 4.3).
 
     Going from time s up to t, the noise guessed at s stands in for the one that DDIM will guess at t:
@@ -67,7 +71,7 @@ def ddim_invert(denoise, schedule, x0, steps=None) -> Iterator[Step]:
         yield Step(t, x, x0)
 
 
-def slerp(a, b, fraction) -> np.ndarray:
+def slerp(a: np.ndarray, b: np.ndarray, fraction: ArrayLike) -> np.ndarray:
     """The point at `fraction` of the arc from a to b, picture by picture (Shoemake 1985, "Animating rotation with quaternion curves", 3.3).
 
         theta the angle between a and b,    sin((1 - f) theta) / sin(theta) a  +  sin(f theta) / sin(theta) b

@@ -18,18 +18,22 @@ for its mean (Grathwohl et al. 2018, arXiv 1810.01367, equation 7). So the resul
 
 From densities to bytes: each byte is given a uniform random place within its own width (Theis et al. 2016, arXiv 1511.01844, section 3.1), and a
 density of numbers in [-1, 1] is one of grey levels after division by 127.5 a dimension, which costs log2(127.5) = 6.99 bits.
+
+Read first: `likelihood.py`, `samplers/heun.py`.
 """
 import math
+from typing import Callable
 
 import numpy as np
 
 from tinydiff.diffusion.likelihood import in_model_space
+from tinydiff.diffusion.schedules import Schedule
 from tinydiff.diffusion.times import time_of_log_snr
 
 DEQUANTISE, PROBE = 44, 45  # streams of random numbers: default_rng([seed, STREAM, i]), i the picture's index in the whole set
 
 
-def flow_likelihood(denoise, schedule, images, steps=50, seed=0, *, first=0) -> np.ndarray:
+def flow_likelihood(denoise: Callable, schedule: Schedule, images: np.ndarray, steps: int = 50, seed: int = 0, *, first: int = 0) -> np.ndarray:
     """Bits per dimension of 8-bit pictures by the probability flow: (N,) float64, -log2 p a dimension.
 
     denoise  (x, t) -> guess of x_0, with `denoise.vjp(x, t, u)` as `denoiser` makes it: u^T d denoise / dx. Don't clip it.

@@ -1,8 +1,14 @@
-"""The forward process: a clean picture made noisy, in one jump to any time t."""
+"""The forward process: a clean picture made noisy, in one jump to any time t.
+
+Read first: `schedules.py`.
+"""
 import numpy as np
+from numpy.typing import ArrayLike
+
+from tinydiff.diffusion.schedules import Schedule
 
 
-def q_sample(schedule, x0, t, eps) -> np.ndarray:
+def q_sample(schedule: Schedule, x0: np.ndarray, t: ArrayLike, eps: np.ndarray) -> np.ndarray:
     """x_t = alpha_t x_0 + sigma_t eps (Ho et al. 2020, arXiv 2006.11239, equation 4).
 
     x0   (N,H,W,C) floats, clean pictures in [-1, 1].
@@ -18,7 +24,7 @@ def q_sample(schedule, x0, t, eps) -> np.ndarray:
     return per_picture(alpha, x0) * x0 + per_picture(sigma, x0) * eps.astype(x0.dtype, copy=False)
 
 
-def offset_noise(eps, strength: float, offset) -> np.ndarray:
+def offset_noise(eps: np.ndarray, strength: float, offset: np.ndarray) -> np.ndarray:
     """eps + strength * offset: noise that also shifts each whole channel of each picture (Guttenberg 2023, "Diffusion with offset noise").
 
     N(0, I) hardly changes a picture's mean, so a network trained on it alone learns to leave the brightness as it finds it; 0.1 is usual.
@@ -35,7 +41,7 @@ def offset_noise(eps, strength: float, offset) -> np.ndarray:
     return eps + (strength * offset[:, None, None, :]).astype(eps.dtype)  # (N,1,1,C) over the pixels
 
 
-def check_floats(name: str, x) -> np.ndarray:
+def check_floats(name: str, x: ArrayLike) -> np.ndarray:
     """The pictures x as an array. Raises TypeError where they are not floats; `name` says whose they are, as in "q_sample: x0"."""
     x = np.asarray(x)
     if not np.issubdtype(x.dtype, np.floating):
@@ -43,7 +49,7 @@ def check_floats(name: str, x) -> np.ndarray:
     return x
 
 
-def per_picture(a, x) -> np.ndarray:
+def per_picture(a: ArrayLike, x: np.ndarray) -> np.ndarray:
     """A number, or (N,) numbers, in x's dtype and shaped to multiply the N pictures x (N,...): () or (N,1,...,1)."""
     a = np.asarray(a, dtype=x.dtype)
     if a.ndim == 0:

@@ -19,16 +19,19 @@ Here it matters what is rescaled, since std is not affine. The paper's and diffu
 always x_0, the picture whose contrast is at stake. Where the paper's network, which predicts v, starts, at alpha = 0, the two are one,
 as v = -sigma x_0. A factor on eps would do something else: x_0 = (x_t - sigma eps) / alpha, so that a smaller eps leaves noise in the
 guess, the more the smaller alpha is. On x_0 the result depends neither on the target nor on the schedule.
+
+Read first: `thresholding.py`.
 """
 from math import isfinite
+from typing import Callable
 
 import numpy as np
 
 from tinydiff.diffusion.thresholding import keep_attributes
 
 
-def guide(cond, uncond, scale: float, rescale: float = 0.0):
-    """The guided denoiser, from two.
+def guide(cond: Callable, uncond: Callable, scale: float, rescale: float = 0.0) -> Callable:
+    """The guided denoiser, from two: guesses (N,H,W,C) like theirs (Ho and Salimans 2022, arXiv 2207.12598, equation 6).
 
     cond, uncond  denoisers (x, t) -> guess of x_0, as `denoiser(model, schedule, target, y)` with and without y.
     scale         1: cond itself, and uncond is never asked; 0: uncond; above 1: guidance, 2 to 8 as a rule. Below 0 leads away from the label.

@@ -15,14 +15,17 @@ The bound is exact where each true p(x_s | x_t) is a Gaussian of that mean and v
 log SNR, and each step costs about a quarter of the square of that, in nats: O(1/steps) together if the steps are equally long in log SNR. Steps
 equally long in t never are short near the clean end, where each halves the noise or nearly so, and most of the excess remains: learn the variance,
 or take flow_likelihood.py, which gives the likelihood itself.
+
+Read first: `posterior.py`, `samplers/ddpm.py`.
 """
 import math
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 
 from tinydiff.diffusion.posterior import posterior
-from tinydiff.diffusion.samplers.common import moves
+from tinydiff.diffusion.samplers.common import Steps, moves
+from tinydiff.diffusion.schedules import Schedule
 
 BOUND_NOISE = 43  # a stream of random numbers: the noise of step n and picture i is drawn by default_rng([seed, BOUND_NOISE, n, i])
 VARIANCES = ("fixed_small", "fixed_large", "learned")
@@ -43,7 +46,8 @@ class Bound(NamedTuple):
     t: np.ndarray
 
 
-def variational_bound(denoise, schedule, images, steps=None, seed=0, *, variance="fixed_small", first=0) -> Bound:
+def variational_bound(denoise: Callable, schedule: Schedule, images: np.ndarray, steps: Steps = None, seed: int = 0, *,
+                      variance: str = "fixed_small", first: int = 0) -> Bound:
     """Bits per dimension of 8-bit pictures by the variational bound, with one draw of the noise for each step.
 
     denoise   (x, t) -> guess of x_0; clip it (`clip_x0`) as improved-diffusion does: pictures lie in [-1, 1].
@@ -84,9 +88,9 @@ def variational_bound(denoise, schedule, images, steps=None, seed=0, *, variance
             mean_error = coefficient * (x_0 - guess)  # x_t has the same part in both means
             nats = (np.log(v / small) + (small + mean_error**2) / v - 1) / 2
         terms.append(bits_per_dimension(nats))
-    terms = np.stack(terms[::-1], axis=1)  # (N,K)
+    by_step = np.stack(terms[::-1], axis=1)  # (N,K)
     prior = bits_per_dimension((walk[0].alpha_t / walk[0].sigma_t * x_0) ** 2 / 2)  # the variances are equal, only the means differ
-    return Bound(prior + terms.sum(axis=1), prior, terms, np.array([move.t for move in walk[::-1]]))
+    return Bound(prior + by_step.sum(axis=1), prior, by_step, np.array([move.t for move in walk[::-1]]))
 
 
 def byte_chance(x_0, mean, deviation) -> np.ndarray:

@@ -7,15 +7,21 @@ variational bound L_vlb, minus the log-likelihood of the whole way back (Nichol 
     L_t = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t))    and at the last step, t = 0,    L_0 = -log p(x_0 | x_t)
 
 In L_vlb the mean is a constant, so that it teaches the variance alone and leaves the mean to L_simple.
+
+Read first: `weights.py`, `posterior.py`, `denoiser.py`.
 """
 import math
+from typing import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinydiff import ops
+from tinydiff.autograd import Tensor
 from tinydiff.diffusion.denoiser import denoiser
 from tinydiff.diffusion.forward import per_picture, q_sample
 from tinydiff.diffusion.posterior import log_variance_range, posterior
+from tinydiff.diffusion.schedules import Schedule
 from tinydiff.diffusion.targets import from_x0_eps, network_inputs, to_x0_eps
 from tinydiff.diffusion.thresholding import clip_x0
 from tinydiff.diffusion.weights import WEIGHTS
@@ -23,7 +29,8 @@ from tinydiff.diffusion.weights import WEIGHTS
 VLB_WEIGHT = 0.001
 
 
-def loss(model, schedule, target: str, x0, t, eps, y=None, weight=None, self_condition=False):
+def loss(model: Callable[..., Tensor], schedule: Schedule, target: str, x0: np.ndarray, t: np.ndarray, eps: np.ndarray,
+         y: np.ndarray | None = None, weight: str | ArrayLike | None = None, self_condition: bool = False) -> Tensor:
     """Make x0 noisy, ask the network for the target, and return the weighted mean squared error, a scalar Tensor to call backward() on.
 
     model    called as model(*network_inputs, y), for most targets model(x_t, 1000 t / T, y), in x0's dtype; returns a Tensor (N,H,W,C), or

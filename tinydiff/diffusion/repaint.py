@@ -13,17 +13,21 @@ goes its own way at the border. So the walk goes back up again and again, by add
 and repeats those steps: each time the network sees both parts together and brings them closer. Algorithm 1 goes back one step at a time;
 a jump over `jump_length` steps (section 4.2) lets larger things change. A jump should stay a small part of the way: 10 of 250 steps in the
 paper; of 50 steps, 5.
+
+Read first: `samplers/ddpm.py`.
 """
 from math import sqrt
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 
 from tinydiff.diffusion.forward import q_sample
-from tinydiff.diffusion.samplers.common import Move, Step, moves, noise, transition_variance
+from tinydiff.diffusion.samplers.common import Move, Step, Steps, moves, noise, transition_variance
+from tinydiff.diffusion.schedules import Schedule
 
 
-def repaint(denoise, schedule, x_T, known, mask, steps=None, seed=0, *, jump_length=10, resamples=10, first=0) -> Iterator[Step]:
+def repaint(denoise: Callable, schedule: Schedule, x_T: np.ndarray, known: np.ndarray, mask: np.ndarray, steps: Steps = None, seed: int = 0, *,
+            jump_length: int = 10, resamples: int = 10, first: int = 0) -> Iterator[Step]:
     """Inpainting. Yields a Step for each step down and for each jump back up, whose t is higher than the one before; the last is clean.
 
     denoise, schedule, x_T, steps, seed, first   see `tinydiff.diffusion.samplers`

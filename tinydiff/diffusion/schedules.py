@@ -5,10 +5,14 @@ alpha and sigma, index 0 the least noise and index T-1 the most. The DDPM papers
 
 Where alpha^2 + sigma^2 = 1 the schedule is *variance preserving*: a picture of variance 1 keeps variance 1 while the noise takes over.
 `examples/05_schedules.py` draws them all.
+
+Read first: `__init__.py`.
 """
 from dataclasses import dataclass
+from typing import Any, Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,8 +46,10 @@ class Schedule:
             object.__setattr__(self, name, a)
 
     def __repr__(self):
-        kind = "variance preserving, " if self._preserves_variance() else ""
-        return f"Schedule(T={self.T}, {kind}log SNR {self.log_snr[0]:.2f} to {self.log_snr[-1]:.2f})"
+        kind = ("variance preserving: " if self._preserves_variance() else "variance exploding: " if np.all(self.alpha == 1) else
+                "straight lines: " if np.all(np.abs(self.alpha + self.sigma - 1) < 1e-8) else "")
+        ranges = (f"{name} {a[0]:.4g} to {a[-1]:.4g}" for name, a in (("alpha", self.alpha), ("sigma", self.sigma), ("log SNR", self.log_snr)))
+        return f"Schedule(T={self.T}, {kind}{', '.join(ranges)})"
 
     @property
     def T(self) -> int:
@@ -61,7 +67,7 @@ class Schedule:
         with np.errstate(divide="ignore"):
             return 2 * (np.log(self.alpha) - np.log(self.sigma))
 
-    def at(self, t):
+    def at(self, t: ArrayLike) -> tuple[Any, Any]:
         """alpha and sigma at time t: two floats for a number t, two float64 arrays of t's shape for an array.
 
         t is real, 0 to T-1; between the grid points alpha^2 and sigma^2 are interpolated linearly. t = -1 is the clean picture, one step
@@ -95,7 +101,7 @@ class Schedule:
         return bool(np.all(np.abs(self.alpha**2 + self.sigma**2 - 1) < 1e-8))
 
 
-def from_betas(betas) -> Schedule:
+def from_betas(betas: ArrayLike) -> Schedule:
     """The variance-preserving schedule whose step t makes x into `sqrt(1 - betas[t]) x + sqrt(betas[t]) noise`. betas (T,) in (0, 1)."""
     betas = np.asarray(betas, dtype=np.float64)
     bad = np.flatnonzero(~((betas > 0) & (betas < 1)))
@@ -105,7 +111,7 @@ def from_betas(betas) -> Schedule:
     return Schedule(np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar))
 
 
-def from_curve(curve) -> Schedule:
+def from_curve(curve: ArrayLike) -> Schedule:
     """The variance-preserving schedule whose alpha_bar falls as curve (T+1,), before the first step and after each, up to a factor.
 
     Betas are clipped at 0.999 (Nichol and Dhariwal 2021, arXiv 2102.09672, section 3.2), and alpha_bar is built again from the clipped
@@ -116,7 +122,7 @@ def from_curve(curve) -> Schedule:
 
 
 def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
-    """Betas on a straight line from beta_start to beta_end (Ho et al. 2020, arXiv 2006.11239, section 4).
+    """Betas (T,) on a straight line from beta_start to beta_end (Ho et al. 2020, arXiv 2006.11239, section 4).
 
     The betas are made for T = 1000 and not rescaled for another T: fewer steps of the same size leave more of the picture at the end.
     """
@@ -125,7 +131,7 @@ def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> S
 
 
 def cosine(T: int = 1000, s: float = 0.008) -> Schedule:
-    """alpha_bar falls as a squared cosine (Nichol and Dhariwal 2021, arXiv 2102.09672, equation 17), slower at both ends than linear.
+    """alpha_bar (T,) falls as a squared cosine (Nichol and Dhariwal 2021, arXiv 2102.09672, equation 17), slower at both ends than linear.
 
     s > 0 keeps the first betas from vanishing. The cosine itself ends at 0: the last beta is clipped, as `from_curve` says.
     """
@@ -134,7 +140,7 @@ def cosine(T: int = 1000, s: float = 0.008) -> Schedule:
 
 
 def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:
-    """alpha_bar falls as a logistic curve from start / tau to end / tau, moved and stretched to run from 1 to 0.
+    """alpha_bar (T,) falls as a logistic curve from start / tau to end / tau, moved and stretched to run from 1 to 0.
 
     (Jabri et al. 2022, arXiv 2212.11972; as a formula in Chen 2023, arXiv 2301.10972, algorithm 1.) A smaller tau makes the fall in the
     middle steeper. The last beta is clipped, as `from_curve` says. Raises ValueError unless start < end and tau > 0.
@@ -147,7 +153,7 @@ def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1
 
 
 def karras(T: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
-    """The picture stays whole and the noise grows: alpha = 1, sigma^(1/rho) on a straight line from sigma_min to sigma_max.
+    """The picture stays whole and the noise grows: alpha (T,) is 1, sigma^(1/rho) on a straight line from sigma_min to sigma_max.
 
     (Karras et al. 2022, arXiv 2206.00364, equation 5; here index 0 is the least noise.) The network sees numbers as large as sigma_max,
     unless its target is "edm", which was made for this schedule. Raises ValueError unless 0 < sigma_min < sigma_max and rho > 0.
@@ -161,7 +167,7 @@ def karras(T: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float
 
 
 def flow(T: int) -> Schedule:
-    """Picture and noise mixed along a straight line: alpha = 1 - tau, sigma = tau, with tau = 1/T, 2/T, ... 1.
+    """Picture and noise mixed along a straight line: alpha = 1 - tau, sigma = tau, with tau (T,) = 1/T, 2/T, ... 1.
 
     (Lipman et al. 2023, arXiv 2210.02747, section 4.1; Liu et al. 2023, arXiv 2209.03003.) The end is noise alone, alpha = 0.
     Between these times `at` interpolates the squares, so that alpha + sigma is a little above 1 there.
@@ -172,7 +178,7 @@ def flow(T: int) -> Schedule:
 
 
 def zero_terminal_snr(schedule: Schedule) -> Schedule:
-    """The schedule moved and stretched, in alpha = sqrt(alpha_bar), so that its last alpha is 0 and its first stays as it is.
+    """The schedule moved and stretched, in alpha (T,) = sqrt(alpha_bar), so that its last alpha is 0 and its first stays as it is.
 
     (Lin et al. 2023, arXiv 2305.08891, algorithm 1.) Otherwise training never shows the noise alone that sampling starts from, and the
     network learns to read a picture's brightness out of what is left of it. Ask the network for v, flow or x0 then, not eps, and sample
@@ -194,7 +200,7 @@ def _check_T(name, T):
         raise ValueError(f"{name}: T is {T}, but the number of diffusion steps must be a whole number, 2 or more{why}")
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": linear, "cosine": cosine, "sigmoid": sigmoid, "karras": karras, "flow": flow,
     "linear_zero_snr": lambda T=1000: zero_terminal_snr(linear(T)),
     "cosine_zero_snr": lambda T=1000: zero_terminal_snr(cosine(T)),

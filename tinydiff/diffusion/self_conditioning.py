@@ -10,6 +10,8 @@ further input channels can be shown the last one (`UNetConfig(self_condition=Tru
                  network able to start, where there is no guess yet and zeros stand in its place.
 
 In both, a guess is clipped to [-1, 1], where all pictures lie: with target eps, x_0 at large t is noise divided by a tiny alpha.
+
+Read first: `denoiser.py`, `losses.py`.
 """
 import numpy as np
 

@@ -16,8 +16,11 @@ c_out = s s_d/sqrt(s^2 + s_d^2), c_in = 1/sqrt(s^2 + s_d^2), c_noise = ln(s)/4. 
 
 eps says nothing about x_0 where alpha = 0 (x_t is all noise already), nor does x0 about eps where sigma = 0. v, flow and edm always answer;
 but a network of edm is told ln(sigma/alpha), and so can't be asked at either end.
+
+Read first: `forward.py`, `times.py`.
 """
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinydiff.diffusion.forward import per_picture
 from tinydiff.diffusion.times import network_times
@@ -26,7 +29,7 @@ TARGETS = ("eps", "x0", "v", "flow", "edm")
 SIGMA_DATA = 0.5  # edm's s_d, of pictures in [-1, 1]
 
 
-def to_x0_eps(target, out, x_t, alpha, sigma):
+def to_x0_eps(target: str, out: np.ndarray, x_t: np.ndarray, alpha: ArrayLike, sigma: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """The network's answer `out`, for the noisy pictures x_t, as the pair (x0, eps).
 
     out, x_t      (N,...) floats.
@@ -54,7 +57,7 @@ def to_x0_eps(target, out, x_t, alpha, sigma):
     raise _unknown(target)
 
 
-def from_x0_eps(target, x0, eps, alpha, sigma) -> np.ndarray:
+def from_x0_eps(target: str, x0: np.ndarray, eps: np.ndarray, alpha: ArrayLike, sigma: ArrayLike) -> np.ndarray:
     """What a perfect network would answer for the pictures x0 (N,...) and noise eps (N,...): (N,...). The inverse of `to_x0_eps`."""
     if target == "eps":
         return eps
@@ -70,7 +73,7 @@ def from_x0_eps(target, x0, eps, alpha, sigma) -> np.ndarray:
     raise _unknown(target)
 
 
-def x0_error(target, alpha, sigma) -> np.ndarray:
+def x0_error(target: str, alpha: ArrayLike, sigma: ArrayLike) -> np.ndarray:
     """c, of alpha's and sigma's shape: an error e in the network's answer is an error c e (or -c e) in x_0. As `to_x0_eps` has it."""
     alpha, sigma = np.asarray(alpha, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
     if target == "eps":

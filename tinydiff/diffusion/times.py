@@ -1,11 +1,17 @@
-"""Times: which t to train on, which to stop at when sampling, and how the network is told."""
+"""Times: which t to train on, which to stop at when sampling, and how the network is told.
+
+Read first: `schedules.py`.
+"""
 import numpy as np
+from numpy.typing import ArrayLike
+
+from tinydiff.diffusion.schedules import Schedule
 
 TIME_SAMPLINGS = ("stratified", "uniform", "lognormal")
 SPACINGS = ("trailing", "leading", "linspace", "log_snr")
 
 
-def training_times(schedule, n: int, sampling: str, rng: np.random.Generator) -> np.ndarray:
+def training_times(schedule: Schedule, n: int, sampling: str, rng: np.random.Generator) -> np.ndarray:
     """n times to train on, drawn by rng: (n,) float64 in 0 to T-1. Raises ValueError for an unknown sampling.
 
     stratified  uniform, and spread evenly over the batch: `stratified_times`
@@ -32,33 +38,30 @@ def stratified_times(n: int, T: int, u: float) -> np.ndarray:
     return (u + np.arange(n) / n) % 1 * (T - 1)
 
 
-def lognormal_times(schedule, z, mean: float = -1.2, std: float = 1.2) -> np.ndarray:
-    """The times at which ln(sigma/alpha) = mean + std z: z from N(0, 1) gives EDM's times to train on, of z's shape.
+def lognormal_times(schedule: Schedule, z: ArrayLike, mean: float = -1.2, std: float = 1.2) -> np.ndarray:
+    """The times at which ln(sigma/alpha) = mean + std z: z (N,) from N(0, 1) gives EDM's times to train on, (N,).
 
     (Karras et al. 2022, arXiv 2206.00364, table 1 and section 5.) Of little noise nothing is left to learn, and in much noise nothing can be
     told. What the schedule doesn't reach is moved to its nearest end, 0 or T-1.
     """
-    return time_of_log_snr(schedule, -2 * (mean + std * np.asarray(z, dtype=np.float64)))
+    return np.maximum(time_of_log_snr(schedule, -2 * (mean + std * np.asarray(z, dtype=np.float64))), 0)
 
 
-def time_of_log_snr(schedule, log_snr) -> np.ndarray:
-    """The time t at which the schedule has this log SNR, 2 ln(alpha/sigma): the inverse of `schedule.at`, an array of log_snr's shape.
+def time_of_log_snr(schedule: Schedule, log_snr: ArrayLike) -> np.ndarray:
+    """The time t at which the schedule has this finite log SNR, 2 ln(alpha/sigma): the inverse of `schedule.at`, of log_snr's shape (...).
 
-    Between two grid points alpha^2 and sigma^2 are straight lines in t, so alpha^2 = SNR sigma^2 is one linear equation. A log SNR that the
-    schedule doesn't reach gives its nearest end, 0 or T-1. Raises ValueError for T = 1, which has no two points to look between.
+    From the clean picture at t = -1, whose SNR is infinite, to T-1, which stands for all log SNRs below its own. Between two grid points
+    alpha^2 and sigma^2 are straight lines in t, so alpha^2 = SNR sigma^2 is one linear equation.
     """
-    T = schedule.T
-    if T == 1:
-        raise ValueError("time_of_log_snr: the schedule has T = 1, so there is only the time 0; at least 2 are needed to choose from")
     snr = np.exp(np.asarray(log_snr, dtype=np.float64))
-    i = np.clip(np.searchsorted(-schedule.snr, -snr, side="right") - 1, 0, T - 2)  # the SNR falls: it is between those at i and i + 1
-    alpha2, sigma2 = schedule.alpha**2, schedule.sigma**2
+    alpha2, sigma2 = np.concatenate([[1.0], schedule.alpha**2]), np.concatenate([[0.0], schedule.sigma**2])     # (T+1,), from t = -1
+    i = np.clip(np.searchsorted(-schedule.snr, -snr, side="right"), 0, schedule.T - 1)      # the SNR falls: it is between those at i and i + 1
     above = alpha2[i] - snr * sigma2[i]                    # how far alpha^2 lies above SNR sigma^2 at i, >= 0,
     below = snr * sigma2[i + 1] - alpha2[i + 1]            # and below it at i + 1
-    return i + np.clip(above / (above + below), 0, 1)
+    return i - 1 + np.clip(above / (above + below), 0, 1)
 
 
-def timesteps(schedule, steps: int, spacing: str = "trailing") -> np.ndarray:
+def timesteps(schedule: Schedule, steps: int, spacing: str = "trailing") -> np.ndarray:
     """The times at which a sampler that takes `steps` steps asks the denoiser: (steps,) float64, decreasing. Then comes t = -1, clean.
 
     trailing  starts at T-1, steps of T/steps, the last as long as the others: 999, 979, ..., 19 for 50 of 1000
@@ -91,7 +94,7 @@ def timesteps(schedule, steps: int, spacing: str = "trailing") -> np.ndarray:
     raise ValueError(f"timesteps: unknown spacing {spacing!r}; choose one of {', '.join(SPACINGS)}")
 
 
-def network_times(schedule, t, like) -> np.ndarray:
+def network_times(schedule: Schedule, t: ArrayLike, like: np.ndarray) -> np.ndarray:
     """t as the network is given it, 1000 t / T, one for each picture of `like` (N,...) and in its dtype: (N,)."""
     t = np.asarray(t, dtype=np.float64)
     if t.ndim and t.shape != like.shape[:1]:

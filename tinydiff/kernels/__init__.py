@@ -4,9 +4,14 @@ Each file holds, for each of its kernels, the NumPy function that says what it c
 in KERNELS, and tests compare them. All kernels take float32 or float64 and keep it; they give the same bits on any number of threads, because
 work is split by shape, never by thread, and partial sums are added in a fixed order. They expect shapes that fit: `ops` checks them first.
 
-Read in this order: `vector.py` (how Python arithmetic becomes vector instructions), `tile.py` (the small matrix product under everything),
-`direct.py` and `winograd.py` (convolutions on the tile; `convolution.py` chooses), `group_norm.py`, `attention.py`, `softmax.py`, `loss.py`,
-`optimizer.py`. `jit.py` is how they are compiled and kept, `buffers.py` where their memory comes from.
+Between the two stands what the hardware wants, how the fast form gives it that, and what that gains, as `benchmarks/references.py` measured it.
+
+Read in this order: `registry.py`, `elementwise.py` (the simplest kernels), `vector.py` and `vector_functions.py` (how Python arithmetic becomes
+vector instructions), `jit.py` (how it is compiled and kept), `buffers.py` (where memory comes from); then `memory.py`, `softmax.py`, `loss.py`,
+`optimizer.py`, `group_norm.py`; `tile.py` (the small matrix product under everything), `convolution.py` and the two that it chooses between,
+`direct.py` and `winograd.py`; `products.py`, `attention_rows.py`, `attention.py`.
+
+Read first: `ops/__init__.py`, for the letters of the shapes.
 """
 from .attention import attention, attention_backward, self_attention, self_attention_backward
 from .convolution import conv2d, conv2d_dw, conv2d_dx, pixel_sum, upsample_conv2d, upsample_conv2d_dw, upsample_conv2d_dx

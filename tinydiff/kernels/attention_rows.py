@@ -1,8 +1,12 @@
-"""What attention does with single rows of numbers: softmax and its gradient, scaling and copying, packing into the tile's panels."""
+"""What attention does with single rows of numbers: softmax and its gradient, scaling and copying, packing into the tile's panels.
+
+Read first: `softmax.py`, `tile.py`.
+"""
 import numpy as np
 
 from .jit import jit
-from .vector import emitter, exp, fma, maximum
+from .vector import emitter
+from .vector_functions import exp, fma, maximum
 
 
 @jit(parallel=False)

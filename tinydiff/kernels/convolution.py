@@ -1,4 +1,29 @@
-"""2-D convolution on channels-last arrays: forward, input gradient, weight gradient."""
+"""2-D convolution on channels-last arrays: forward, input gradient, weight gradient.
+
+An output pixel is made from the input pixels that the filter's taps (i, j) lie on, s being the stride and p the padding:
+
+    y[n,h,w] = sum over i, j of x[n, h s + i - p, w s + j - p] w[i,j] + bias               (C) (C,F) -> (F) each; x is 0 outside
+
+Both gradients come from asking where a number of x, or of w, appears in this sum. If y = ... + a b + ..., a gets dy b and b gets dy a, and what
+appears in several sums adds up what it gets from each.
+
+dw: w[i,j] appears in every output pixel, each time beside another input pixel:
+
+    dw[i,j] = sum over n, h, w of x[n, h s + i - p, w s + j - p]^T dy[n,h,w]               (C,1) (1,F) -> (C,F) each
+    dbias   = sum over n, h, w of dy[n,h,w]
+
+dx: x[n,a,b] appears in y[n,h,w] beside w[i,j] just where a = h s + i - p and b = w s + j - p. So
+
+    dx[n,a,b] = sum over i, j of dy[n, (a + p - i) / s, (b + p - j) / s] w[i,j]^T          where both are whole, and pixels of dy
+
+With stride 1, count the taps from the other end, i' = KH - 1 - i: then a + p - i = a + i' - (KH - 1 - p), and this is again a convolution, of dy
+with the filter turned by 180 degrees, its C and F exchanged, and padding KH - 1 - p. So the fast forward kernel serves for dx too.
+
+Checked by `tests/ops/test_primitives.py::test_gradients_agree_with_finite_differences` and
+`tests/kernels/test_kernels.py::test_against_reference_and_plain_definition`.
+
+Read first: `tile.py`.
+"""
 import numpy as np
 from numba import prange
 
@@ -85,7 +110,17 @@ def upsample_conv2d_dw_reference(x, dy):
     return conv2d_dw_reference(x.repeat(2, axis=1).repeat(2, axis=2), dy, (3, 3), 1, 1)
 
 
-# The fast forms. Which kernel serves which shape is decided here, and nowhere else.
+# What the hardware wants: to multiply vectors in every cycle, and so to have the numbers at hand: in registers, or in the caches next to them.
+# The reference makes a matrix product for each tap, and so reads the picture and writes the sums nine times for a 3x3 filter.
+#
+# How it gets that: an output pixel's sum over all taps stays in registers until it is complete, and is then written once (tile.py, direct.py). A
+# 3x3 filter of stride 1 needs only a quarter of the multiplications besides (winograd.py). Channels are filled up to whole vectors with zeros; the
+# weight gradient of a picture's 3, which would leave most of a vector empty, lays what the filter reads side by side instead.
+#
+# What it gains, over the references above on 2 cores: 3x3 at 64 pixels and 32 channels 7.3 x forward, 17.2 x for either gradient; stride 2 2.1 x,
+# 3.6 x and 4.4 x (dx, dw); 1x1 3.1 x, 2.4 x and 2.2 x; after upsampling 14.1 x, 20.4 x and 18.0 x (benchmarks/README.md).
+#
+# Which kernel serves which shape is decided here, and nowhere else.
 
 THIN = 4                                # channels, as a picture has: a vector of them would be mostly empty
 

@@ -7,6 +7,11 @@ picture is read from a row of zeros, so nothing is padded and nothing is copied 
 The input gradient is the same with the taps turned around: an input pixel was met by those taps for which (h + padding - i) divides by the
 stride. So the input's pixels fall into stride x stride classes, each with its own taps, and no product with zero is ever taken. A 1x1
 convolution is one tap, and a matrix product a 1x1 convolution of pictures one pixel wide.
+
+What the hardware wants is the register tile's business (tile.py): a long loop that multiplies and adds. The table serves it: the loop only follows
+addresses, with no question asked for each pixel about edges. The references are those of `convolution.py`, and what is gained is told there.
+
+Read first: `tile.py`, `convolution.py`.
 """
 import numpy as np
 from numba import get_thread_id, prange

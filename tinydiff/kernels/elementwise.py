@@ -1,10 +1,14 @@
-"""Elementwise kernels: formulas written once, in plain arithmetic, that serve on NumPy arrays and as vector code."""
+"""Elementwise kernels: formulas written once, in plain arithmetic, that serve on NumPy arrays and as vector code.
+
+Read first: `registry.py`.
+"""
 from numba import prange
 
 from .buffers import empty
 from .jit import PIECE, jit, readonly
 from .registry import kernel
-from .vector import emitter, exp
+from .vector import emitter
+from .vector_functions import exp
 
 
 def silu_reference(x):
@@ -17,6 +21,15 @@ def silu_backward_reference(dy, x):
     s = 1 / (1 + exp(-x))
     return dy * s * (1 + x * (1 - s))
 
+
+# What the hardware wants: to be handed a whole vector of numbers (16 float32 with AVX-512) and to do all that is to be done with it before the
+# next. NumPy goes over memory once for each operation of the formula, and puts what lies between them into arrays of their own.
+#
+# How it gets that: the reference itself is the kernel. Called with Vecs instead of arrays, its + and / emit instructions (vector.py), so that x is
+# loaded once, the whole formula runs in registers, and y is stored once. Each thread takes pieces of PIECE numbers in turn.
+#
+# What it gains: where it counts, in GroupNorm's passes, which contain these formulas: see `group_norm.py`. By itself only the time embedding's
+# 16 rows go through it, and there the call costs more than the work (0.4 x the speed of the reference).
 
 @emitter
 def silu_piece(code, y, x, start, n):

@@ -2,16 +2,26 @@
 
     y = act(xhat weight + bias),   xhat = (x - mean) rstd,   mean and rstd over the pixels and channels of a group, for each picture.
 
-Backward, with dz the gradient before act, dxhat = dz weight, and < > the mean over a group:
+Backward: let dz be the gradient before act. z = xhat weight + bias, so dbias = sum of dz, dweight = sum of dz xhat, and dxhat = dz weight. From
+xhat to x, within one group, < > being the mean over it: let x change by small amounts d. Then
 
-    dx = rstd (dxhat - <dxhat> - xhat <dxhat xhat>),   dweight = sum of dz xhat,   dbias = sum of dz.
+    mean changes by   <d>
+    variance by       <2 (x - mean) (d - <d>)> = 2 <(x - mean) d> = (2 / rstd) <xhat d>             since <x - mean> = 0
+    rstd by           -1/2 rstd^3 times that   = -rstd^2 <xhat d>                                   rstd = (variance + eps)^{-1/2}
+    xhat by           (d - <d>) rstd + (x - mean) (-rstd^2 <xhat d>) = rstd (d - <d> - xhat <xhat d>)
 
-Memory is what this costs, not arithmetic: a picture is read twice forward (statistics, then output) and twice backward (dz and its sums, then
-dx), one vector of channels at a time down a strip of pixels that stays in the first-level cache. Saved are x, mean and rstd; SiLU is recomputed.
-Per channel all of it is linear: y = act(a x + b), dx = a dz + b x + c, with a, b, c from the group's sums.
+The loss changes by the sum over the group of dxhat times the last line. In it, sum dxhat <d> = sum <dxhat> d, and
+sum dxhat xhat <xhat d> = sum <dxhat xhat> xhat d; what then multiplies d is
+
+    dx = rstd (dxhat - <dxhat> - xhat <dxhat xhat>)
+
+Checked by `tests/ops/test_primitives.py::test_gradients_agree_with_finite_differences` and
+`tests/kernels/test_kernels.py::test_against_reference_and_plain_definition`.
 
 x may be several arrays, whose channels then count as lying one after the other: what a U-Net's skip connections bring together is read where it
 is, never copied into one array. And a gradient that x has already from elsewhere is added while dx is written.
+
+Read first: `elementwise.py`.
 """
 import numpy as np
 from numba import prange
@@ -56,6 +66,18 @@ def group_norm_backward_reference(dy, xs, weight, bias, mean, rstd, act=None, so
     dxs = np.split(dx.reshape(x.shape).astype(x.dtype), np.cumsum([part.shape[-1] for part in xs])[:-1], axis=-1)
     dxs = [d if more is None else d + more for d, more in zip(dxs, so_far or [None] * len(xs))]
     return dxs, (dz * flat).sum((0, 1)).astype(x.dtype), dz.sum((0, 1)).astype(x.dtype)
+
+
+# What the hardware wants: little traffic with memory. There are some ten operations a number, which a core does in less time than memory takes to
+# bring it. Each operation of the reference goes over memory again.
+#
+# How it gets that: a picture is read twice forward (statistics, then output) and twice backward (dz and its sums, then dx), one vector of channels
+# at a time down a strip of pixels that stays in the first-level cache. That is possible because per channel all of it is linear,
+# y = act(a x + b) and dx = a dz + b x + c, with a, b, c from the group's sums. Saved for backward are x, mean and rstd; SiLU is computed again, in
+# registers. UNROLL pixels are in flight at once.
+#
+# What it gains, over the reference above on 2 cores, with SiLU at 64 pixels: 102.5 x forward, 76.7 x backward (the reference computes in float64);
+# without, at 16 pixels, 63.8 x and 48.9 x (benchmarks/README.md).
 
 
 # The passes. Each formula takes what a pixel has of a channel's vector in the arrays of the pass, then the channel's numbers, and gives what to

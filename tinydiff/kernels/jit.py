@@ -3,6 +3,8 @@
 Compiled kernels are kept on disk in a folder named by a hash of this package's sources: an edit of any file here makes a new folder, so
 that old machine code can never be served for new source. (Numba's own check sees only the file of the jitted function, not the files that
 emit code for it.) Where the folder can't be written, kernels are compiled in memory, at every start, and a line says so.
+
+Read first: `elementwise.py`, where it is used.
 """
 import hashlib
 import os

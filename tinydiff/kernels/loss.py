@@ -1,4 +1,7 @@
-"""The squared error of two arrays, and its gradient: the loss, in one pass over memory each way."""
+"""The squared error of two arrays, and its gradient: the loss, in one pass over memory each way.
+
+Read first: `elementwise.py`.
+"""
 import numpy as np
 from numba import prange
 
@@ -17,6 +20,14 @@ def scaled_difference_reference(a, b, scale):
     """scale (a - b)."""
     return a.dtype.type(scale) * (a - b)
 
+
+# What the hardware wants: each array read once, and additions that need not wait for each other. A sum in one register is a chain: each addition
+# waits some four cycles for the last.
+#
+# How it gets that: differences, squares and sums happen in registers, with no array between them, and four vectors of sums are kept at once. Each
+# piece of the arrays has a sum of its own; these are added in their order, so that the result has the same bits on any number of threads.
+#
+# What it gains, over the references above on 2 cores: squared_error 5.8 x, scaled_difference 1.9 x (benchmarks/README.md).
 
 @emitter
 def squared_error_piece(code, sums, i, a, b, start, n):

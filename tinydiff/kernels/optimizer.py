@@ -1,14 +1,14 @@
 """The optimizer's update, fused: one pass over each parameter, its gradient, its two moments and its moving average, and one launch for all.
 
-A network has hundreds of parameters, most of them small; a launch of all threads for each would cost more than the work. So the arrays are
-cut into pieces of at most PIECE elements, and the threads are handed one table of the pieces' addresses.
+Read first: `elementwise.py`.
 """
 import numpy as np
 from numba import prange
 
 from .jit import PIECE, jit, readonly
 from .registry import kernel
-from .vector import emitter, sqrt
+from .vector import emitter
+from .vector_functions import sqrt
 
 
 def address_table(groups) -> np.ndarray:
@@ -45,6 +45,15 @@ def adamw_step_reference(params, grads, ms, vs, emas, lr, beta1, beta2, eps, wei
         if ema is not None:
             ema[...] = ema + blend * (p - ema)
 
+
+# What the hardware wants: five arrays of 22 MB each read once and four of them written once, as fast as memory goes. Each operation of the
+# reference is a pass of its own. And a network has hundreds of parameters, most of them small: a launch of all threads for each would cost more
+# than the work.
+#
+# How it gets that: the formula runs on Vecs, all of it in registers between the loads and the stores. The arrays are cut into pieces of at most
+# PIECE numbers, and the threads are handed one table of the pieces' addresses: one launch for the whole network.
+#
+# What it gains, over the references on 2 cores, for 5.53 million parameters: adamw_step 3.7 x, squared_norm 3.4 x (benchmarks/README.md).
 
 @emitter
 def adamw_piece(code, numbers, table, row):

@@ -1,11 +1,28 @@
-"""Softmax over the last axis, forward and backward: each row is read once from memory and stays in the first-level cache for its passes."""
+"""Softmax over the last axis, forward and backward.
+
+    y_i = e^{x_i} / sum_k e^{x_k}
+
+Backward: let x change by small amounts d_i. Since log y_i = x_i - log sum_k e^{x_k}, and the logarithm of the sum changes by sum_k y_k d_k,
+
+    y_i changes by  y_i (d_i - sum_k y_k d_k)
+
+and the loss, by the chain rule, by the sum over i of dy_i times that. Sorted by what multiplies d_i (in the second term i and k change names):
+
+    sum_i d_i  y_i (dy_i - sum_k dy_k y_k),     so   dx_i = y_i (dy_i - sum_k dy_k y_k)
+
+Checked by `tests/ops/test_primitives.py::test_gradients_agree_with_finite_differences` and
+`tests/kernels/test_kernels.py::test_against_reference_and_plain_definition`.
+
+Read first: `elementwise.py`.
+"""
 import numpy as np
 from numba import prange
 
 from .buffers import empty
 from .jit import PIECE, jit, readonly
 from .registry import kernel
-from .vector import emitter, exp, maximum
+from .vector import emitter
+from .vector_functions import exp, maximum
 
 
 def softmax_reference(x):
@@ -18,6 +35,14 @@ def softmax_backward_reference(dy, y):
     """dx = y (dy - sum(dy y)), with y the result."""
     return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
 
+
+# What the hardware wants: to read each number from memory once. A softmax needs three passes (the largest number, the sum of the exponentials, the
+# division), and over a large array each of NumPy's goes out to memory again, with a temporary array besides.
+#
+# How it gets that: row by row. The first pass brings a row into the first-level cache (32 KB, a few cycles away), and the other two find it there.
+# Sums run in all lanes at once, and the lanes are added up at the end; a row's last few numbers, too few for a vector, go one by one.
+#
+# What it gains, over the reference above on 2 cores: 7.8 x forward, 3.8 x backward, for rows of 256 (benchmarks/README.md).
 
 def reduce_row(code, n, term, combine, start):
     """Emit the combination of term(code, i) over a row's n elements: whole vectors, then the rest. A vector of one lane."""

@@ -5,8 +5,15 @@
 C stays in 2 M registers while k runs: each step loads two vectors of B, copies one number of A into all lanes for each of the M rows, and does
 2 M multiply-adds. A load is then used M or 2 times, so the arithmetic units never wait for memory: this loop runs at the speed that the
 processor can multiply. M is `TILE_ROWS`: more would need more registers, for the sums or for the rows' addresses, than there are.
+
+What it gains: with M = 1, each multiply-add would wait for a load of its own. How the loop is laid out counts as much: with 16 steps between two
+jumps LLVM loaded all their numbers first, and they overflowed the registers; with 2 it went from 75 to 115 GFLOP/s a core, of 118 that the
+core can do (benchmarks/README.md).
+
+Read first: `vector.py`.
 """
-from .vector import TILE_ROWS, choose, emitter, fma
+from .vector import TILE_ROWS, choose, emitter
+from .vector_functions import fma
 
 TILE_VECTORS = 2
 OUTER_ROWS = 8 if TILE_ROWS == 8 else 4     # rows of the tiles of weight gradients: neighbouring channels, whole within a vector

@@ -1,9 +1,27 @@
 """Winograd's transforms for F(4x4, 3x3), in one dimension and in two, on lists of arrays or vectors: the reference and the kernel in one.
 
-What they are for and where they come from is told in `winograd.py`.
-"""
+Where they come from (the matrices are those of Lavin and Gray 2015, arXiv:1509.09308, section 4.3; the derivation is Toom and Cook's, transposed):
 
-# The matrices are Lavin and Gray's, with the sums in common taken once.
+1. A product of polynomials by points. Let a have 4 coefficients, w 3; the product's 6 are sums of a_k w_i with k + i = n. At a point p the
+   product's value is a(p) w(p): one multiplication. Six values fix six coefficients, so 6 multiplications do, where the sums take 12. The points
+   here are p = 0, 1, -1, 2, -2, and "infinity", where a polynomial's value is its highest coefficient.
+2. From values back to coefficients (Lagrange): product(z) = sum over p of a(p) w(p) M_p(z) / N_p, where M_p(z) = product of (z - q) over the
+   other four points q, and N_p = M_p(p), so that the fraction is 1 at p and 0 at the others; for infinity it is z (z^2 - 1) (z^2 - 4).
+3. Turned around. Take any 6 numbers x and weigh the product's coefficients with them: sum over k, i of x_{k+i} a_k w_i. What multiplies a_k is
+   y_k = sum over i of x_{k+i} w_i: the convolution. By step 2 the same number is the sum over p of a(p) w(p) / N_p (sum over n of M_p's
+   coefficient n times x_n). Since a(p) = sum over k of a_k p^k, what multiplies a_k is now
+
+    y_k = sum over p of p^k [w(p) / N_p] [sum over n of (M_p)_n x_n],     that is     y = A^T [(G w) * (B^T x)]
+
+   with a row for each point in B^T, the coefficients of M_p, and in G, (1, p, p^2) / N_p, and a column in A^T, (1, p, p^2, p^3). At infinity:
+   (0, 4, 0, -5, 0, 1), (0, 0, 1) and (0, 0, 0, 1). For p = 1: M_p = z (z + 1) (z^2 - 4) = z^4 + z^3 - 4 z^2 - 4 z, and N_p = -6.
+
+Written out below, with the sums that two rows share taken once.
+Checked by `tests/kernels/test_winograd.py::test_the_matrices_are_those_of_the_points` and
+`tests/kernels/test_winograd.py::test_six_products_make_four_outputs`.
+
+Read first: `convolution.py`.
+"""
 
 
 def input_transform(x):

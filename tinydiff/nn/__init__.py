@@ -1,4 +1,7 @@
-"""Layers and the U-Net: parameters, how they start, and wiring. The mathematics is in `tinydiff.ops`."""
+"""Layers and the U-Net: parameters, how they start, and wiring. The mathematics is in `tinydiff.ops`.
+
+Read first: `ops/__init__.py`.
+"""
 from tinydiff.nn.blocks import Attention, ResBlock
 from tinydiff.nn.layers import Conv2d, Dropout, Embedding, GroupNorm, Linear, Sequential
 from tinydiff.nn.module import Module

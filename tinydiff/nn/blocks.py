@@ -2,10 +2,16 @@
 
 After Dhariwal and Nichol 2021 (arXiv 2105.05233) and Ho, Jain and Abbeel 2020 (arXiv 2006.11239, appendix B). The last convolution of each block
 starts at zero, so that at first every block passes its input on unchanged and a deep network starts out as a shallow one.
+
+Read first: `layers.py`.
 """
+from typing import Any
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinydiff import ops
+from tinydiff.autograd import Tensor
 from tinydiff.nn.layers import Conv2d, Dropout, GroupNorm, Linear
 from tinydiff.nn.module import Module
 
@@ -19,8 +25,8 @@ class ResBlock(Module):
     The input goes through a 1x1 convolution where the number of channels changes.
     """
 
-    def __init__(self, C: int, F: int, E: int, groups: int, dropout: float = 0.0, *, rng: np.random.Generator, dtype=np.float32):
-        new = dict(rng=rng, dtype=dtype)
+    def __init__(self, C: int, F: int, E: int, groups: int, dropout: float = 0.0, *, rng: np.random.Generator, dtype: DTypeLike = np.float32):
+        new: dict[str, Any] = dict(rng=rng, dtype=dtype)
         self.norm1 = GroupNorm(C, groups, act="silu", dtype=dtype)
         self.conv1 = Conv2d(C, F, **new)
         self.time = Linear(E, F, **new)
@@ -29,9 +35,12 @@ class ResBlock(Module):
         self.conv2 = Conv2d(F, F, zero=True, **new)
         self.shortcut = Conv2d(C, F, 1, **new) if C != F else None
 
-    def __call__(self, x, emb):
+    def __call__(self, x: Tensor | list[Tensor], emb: Tensor) -> Tensor:
         h = self.conv1(self.norm1(x), shift=self.time(emb))  # (N,H,W,F)
-        return self.conv2(self.dropout(self.norm2(h)), residual=x if self.shortcut is None else self.shortcut(x))
+        return self.conv2(self.dropout(self.norm2(h)), residual=x if self.shortcut is None else self.shortcut(x))     # type: ignore[arg-type]
+
+    def _output(self, H, W):
+        return self.conv2._output(H, W)
 
 
 class Attention(Module):
@@ -41,7 +50,7 @@ class Attention(Module):
     Vaswani et al. 2017 (arXiv 1706.03762, equation 1 and section 3.2.2).
     """
 
-    def __init__(self, C: int, heads: int, groups: int, *, rng: np.random.Generator, dtype=np.float32):
+    def __init__(self, C: int, heads: int, groups: int, *, rng: np.random.Generator, dtype: DTypeLike = np.float32):
         if C % heads:
             raise ValueError(f"Attention: {C} channels do not divide into {heads} heads")
         self.heads = heads
@@ -49,7 +58,7 @@ class Attention(Module):
         self.qkv = Conv2d(C, 3 * C, 1, rng=rng, dtype=dtype)
         self.out = Conv2d(C, C, 1, zero=True, rng=rng, dtype=dtype)
 
-    def __call__(self, x):
+    def __call__(self, x: Tensor) -> Tensor:
         N, H, W, C = x.shape
         qkv = ops.reshape(self.qkv(self.norm(x)), (N, H * W, 3 * C))  # (N,L,3C)
         h = ops.self_attention(qkv, self.heads)  # (N,L,C)
@@ -57,3 +66,6 @@ class Attention(Module):
 
     def _details(self):
         return f"{self.heads} heads"
+
+    def _output(self, H, W):
+        return self.out._output(H, W)

@@ -3,8 +3,10 @@
 A parameter is a `Tensor` with `requires_grad=True` kept as an attribute of a Module. An attribute may also be another Module, or a
 list of Modules (nested as you like), and a parameter's name is the path that leads to it: `down.0.1.block.conv1.weight` is
 `model.down[0][1].block.conv1.weight`.
+
+Read first: `autograd.py`.
 """
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -12,10 +14,12 @@ from tinydiff.autograd import Tensor
 
 
 class Module:
-    """Base class of layers and networks. A subclass makes its parts in `__init__` and computes in `__call__`."""
+    """Base class of layers and networks. A subclass makes its parts in `__init__` and computes in `__call__`: Tensors (N,...) -> Tensor."""
 
     training = True
-    keys = None
+    keys: list[list[int]] | None = None
+    __call__: Callable[..., Tensor]
+    folded = False          # whether the tree that `repr` draws of a larger module shows this one without its parts
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
         """(name, module) of the modules held directly, in the order in which they were made."""
@@ -82,17 +86,25 @@ class Module:
             parameter.grad = None
 
     def __repr__(self) -> str:
-        """The tree of modules, each with the number of its parameters."""
-        rows = list(_tree("", self, depth=0))
-        width = max(len(text) for text, _ in rows)
-        return "\n".join(f"{text:<{width}}  {count:>11,}" for text, count in rows)
+        """The tree of modules, each with the shape of what comes out of it and the number of its parameters. Nothing is computed."""
+        rows = list(_tree("", self, "H", "W", depth=0))
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        return "\n".join(f"{text:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}" for text, shape, count in rows)
 
     def _details(self) -> str:
         """What `repr` says of this module in brackets."""
         return ""
 
+    def _output(self, H: int | str, W: int | str) -> tuple:
+        """The shape that comes out where pictures of H x W pixels go in, as `repr` says it: of numbers and letters; () where it says none."""
+        return ()
 
-def _modules_in(name: str, value) -> Iterator[tuple[str, Module]]:
+    def _size_inside(self, name: str, H: int | str, W: int | str) -> tuple[int | str, int | str]:
+        """(height, width) of what the part of this name is given, where this module is given H x W pixels."""
+        return H, W
+
+
+def _modules_in(name: str, value: object) -> Iterator[tuple[str, Module]]:
     """The modules in an attribute: itself, or those of a list, numbered."""
     if isinstance(value, Module):
         yield name, value
@@ -101,9 +113,16 @@ def _modules_in(name: str, value) -> Iterator[tuple[str, Module]]:
             yield from _modules_in(f"{name}.{i}", item)
 
 
-def _tree(name: str, module: Module, depth: int) -> Iterator[tuple[str, int]]:
+def _shape_text(shape: tuple) -> str:
+    return f"({','.join(map(str, shape))})" if shape else ""
+
+
+def _tree(name: str, module: Module, H: int | str, W: int | str, depth: int) -> Iterator[tuple[str, str, str]]:
+    """(name and kind, shape, parameters) of the module and of all below it, as text."""
     label = f"{name}: " if name else ""
     details = module._details()
-    yield "  " * depth + label + type(module).__name__ + (f"({details})" if details else ""), sum(p.size for p in module.parameters())
-    for child_name, child in module.children():
-        yield from _tree(child_name, child, depth + 1)
+    yield ("  " * depth + label + type(module).__name__ + (f"({details})" if details else ""), _shape_text(module._output(H, W)),
+           f"{sum(p.size for p in module.parameters()):,}")
+    if depth == 0 or not module.folded:
+        for child_name, child in module.children():
+            yield from _tree(child_name, child, *module._size_inside(child_name, H, W), depth + 1)

@@ -14,11 +14,15 @@ After Ronneberger et al. 2015 (arXiv 1505.04597) and, with residual blocks, atte
       upsample
       up[0]    64 pixels    block  block  block
     norm_out, conv_out
+
+Read first: `blocks.py`.
 """
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from tinydiff import ops
 from tinydiff.autograd import Tensor
@@ -81,7 +85,10 @@ class UNetConfig:
         return 2 ** (len(self.channel_mults) - 1)
 
 
-def time_embedding(t, width: int) -> np.ndarray:
+LEVELS = ("down", "downsample", "up", "upsample")       # the UNet's attributes that have an entry for each level
+
+
+def time_embedding(t: ArrayLike, width: int) -> np.ndarray:
     """cos(t f_i) for all i, then sin(t f_i), with f_i = 10000^(-i / (width/2)): t (N,) in 0..1000 -> (N,width) float64.
 
     Slow waves tell early from late, fast ones neighbouring times apart. Vaswani et al. 2017 (arXiv 1706.03762, section 3.5), with the
@@ -95,12 +102,13 @@ def time_embedding(t, width: int) -> np.ndarray:
 
 class Stage(Module):
     """A residual block and, at the resolutions that have it, attention: x (N,H,W,C), emb (N,E) -> (N,H,W,F)."""
+    folded = True
 
-    def __init__(self, C: int, F: int, E: int, attend: bool, config: UNetConfig, *, rng: np.random.Generator, dtype):
+    def __init__(self, C: int, F: int, E: int, attend: bool, config: UNetConfig, *, rng: np.random.Generator, dtype: DTypeLike):
         self.block = ResBlock(C, F, E, config.groups, config.dropout, rng=rng, dtype=dtype)
         self.attention = Attention(F, config.heads, config.groups, rng=rng, dtype=dtype) if attend else None
 
-    def __call__(self, x, emb):
+    def __call__(self, x: Tensor | list[Tensor], emb: Tensor) -> Tensor:
         h = self.block(x, emb)
         return h if self.attention is None else self.attention(h)
 
@@ -110,22 +118,33 @@ class Stage(Module):
             return ops.recompute(lambda *inputs: self([*inputs[:-1]], inputs[-1]), [*x, emb])
         return ops.recompute(self, [x, emb])
 
+    def _details(self):
+        return f"{self.block.norm1.weight.size} -> {self.block.conv1.bias.size}" + (", attention" if self.attention else "")
+
+    def _output(self, H, W):
+        return self.block._output(H, W)
+
 
 class UNet(Module):
-    """model(x, t, y=None, x0=None): x (N,H,W,in_channels), t (N,) real in 0..1000, y (N,) labels -> Tensor (N,H,W,out_channels).
+    """From noisy pictures and their times to answers like pictures: the network that a diffusion model trains.
 
-    Arrays are converted to the network's dtype; Tensors are taken as they are. The label num_classes, like y=None, is "no label".
-    x0, of x's shape, is a guess of the clean picture, for a network made with self_condition; None, like zeros, is "no guess".
-    H and W need not be image_size, but must divide by 2^(levels-1): ValueError otherwise. A new network's output is zero.
+        model = td.nn.UNet(td.nn.UNetConfig(image_size=64), rng=np.random.default_rng(0))
+        out = model(x, t)       # x (N,64,64,3), t (N,) -> Tensor (N,64,64,3)
+
+    config      its shape: see UNetConfig
+    rng, dtype  what its weights are drawn from, and become: np.float32 to train, np.float64 to check gradients
+
+    A new network's output is zero. At the prompt, `model` shows the tree of its stages, with what comes out of each and numbers of weights;
+    `model.down[0][0]` shows the inside of one.
 
     recompute: set it to True to train larger pictures in the same memory: of each block only the input is kept for the backward pass, which
     computes the inside again (about a third more time for less than half the memory).
     """
     recompute = False
 
-    def __init__(self, config: UNetConfig, *, rng: np.random.Generator, dtype=np.float32):
+    def __init__(self, config: UNetConfig, *, rng: np.random.Generator, dtype: DTypeLike = np.float32):
         self.config, self.dtype, self.self_condition = config, np.dtype(dtype), config.self_condition
-        new = dict(rng=rng, dtype=dtype)
+        new: dict[str, Any] = dict(rng=rng, dtype=dtype)
         widths = [config.channels * mult for mult in config.channel_mults]
         attends = [config.image_size >> level in config.attention_resolutions for level in range(len(widths))]
         E = 4 * config.channels
@@ -149,7 +168,8 @@ class UNet(Module):
 
         self.middle = [Stage(C, C, E, True, config, **new), Stage(C, C, E, False, config, **new)]
 
-        self.up, self.upsample = [None] * len(widths), [None] * (len(widths) - 1)
+        self.up: list[list[Stage]] = [[] for _ in widths]
+        self.upsample: list[Any] = [None] * (len(widths) - 1)      # filled from the lowest level up
         for level, F in reversed(list(enumerate(widths))):
             stages = []
             for _ in range(config.blocks_per_level + 1):
@@ -162,7 +182,17 @@ class UNet(Module):
         self.norm_out = GroupNorm(C, config.groups, act="silu", dtype=dtype)
         self.conv_out = Conv2d(C, config.out_channels or config.in_channels, zero=True, **new)
 
-    def __call__(self, x, t, y=None, x0=None) -> Tensor:
+    def __call__(self, x: Tensor | np.ndarray, t: ArrayLike, y: ArrayLike | None = None, x0: np.ndarray | None = None) -> Tensor:
+        """Its answer to x, a Tensor (N,H,W,out_channels).
+
+        x   (N,H,W,in_channels), an array, converted to the network's dtype, or a Tensor, taken as it is. H and W need not be image_size, but
+            must be multiples of 2^(levels-1).
+        t   (N,) times, real, 0 to 1000.
+        y   (N,) integer labels, for a network with num_classes. The label num_classes, like None, is "no label".
+        x0  like x, a guess of the clean picture, for a network with self_condition; None, like zeros, is "no guess".
+
+        Raises ValueError or TypeError, with the shapes, for what doesn't fit.
+        """
         x = x if isinstance(x, Tensor) else Tensor(np.asarray(x, self.dtype))
         self._check(x, t, y, x0)
         emb = self._embed(x.shape[0], t, y)  # (N,E)
@@ -193,7 +223,7 @@ class UNet(Module):
 
         return self.conv_out(self.norm_out(h))  # (N,H,W,out_channels)
 
-    def _embed(self, N: int, t, y):
+    def _embed(self, N, t, y):
         """What every block is told: SiLU(MLP(time) + label), (N,E). Each block's own Linear follows the SiLU, so it is done once, here."""
         emb = self.time_mlp(time_embedding(t, self.config.channels).astype(self.dtype))
         if self.labels is not None:
@@ -228,3 +258,11 @@ class UNet(Module):
     def _details(self):
         c = self.config
         return f"{c.image_size}x{c.image_size}x{c.in_channels}"
+
+    def _output(self, H, W):
+        return self.conv_out._output(self.config.image_size, self.config.image_size)
+
+    def _size_inside(self, name, H, W):
+        kind, *numbers = name.split(".")        # "down.1.0", "upsample.0", "middle.0", "conv_out"
+        level = len(self.down) - 1 if kind == "middle" else int(numbers[0]) + (kind == "upsample") if kind in LEVELS else 0
+        return self.config.image_size >> level, self.config.image_size >> level

@@ -10,6 +10,8 @@ The letters of shapes, here and everywhere:
 Pictures are channels-last, (N, H, W, C); convolution weights are (KH, KW, C, F). The gradient of y is called dy. Ops take Tensors, arrays
 or, in arithmetic, numbers, and return Tensors of the dtype given: float32 to train, float64 to check. What is long to compute is in
 `kernels`.
+
+Read first: `autograd.py`.
 """
 from tinydiff.ops.attention import attention, self_attention
 from tinydiff.ops.convolution import conv2d, upsample_conv2d

@@ -1,4 +1,7 @@
-"""Scaled dot-product attention, on queries, keys and values, and on all three in one array, as self-attention makes them."""
+"""Scaled dot-product attention, on queries, keys and values, and on all three in one array, as self-attention makes them.
+
+Read first: `normalisation.py`.
+"""
 from tinydiff import kernels
 from tinydiff.autograd import primitive
 from tinydiff.ops.checks import expect, expect_int
@@ -10,7 +13,7 @@ def attention(q, k, v):
 
     q (N, heads, L, D); k, v (N, heads, M, D) -> (N, heads, L, D). With p the softmax and ds = p (do v^T - sum(do o)):
     dv = p^T do, dq = ds k / sqrt(D), dk = ds^T q / sqrt(D). p (L x M numbers a head) is not kept but computed again from lse, the log of
-    its denominators (Dao et al., 2022, arXiv 2205.14135, section 3.1).
+    its denominators (Dao et al., 2022, arXiv 2205.14135, section 3.1). Derived in `kernels/attention.py`.
     """
     for name, x in (("q", q), ("k", k), ("v", v)):
         expect("attention", name, x, "N heads L D")

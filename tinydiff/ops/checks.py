@@ -1,4 +1,7 @@
-"""What ops ask of their arguments before any kernel runs. Messages name the op, the argument, and what it got."""
+"""What ops ask of their arguments before any kernel runs. Messages name the op, the argument, and what it got.
+
+Read first: `__init__.py`.
+"""
 import numpy as np
 
 

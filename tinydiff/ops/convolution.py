@@ -1,4 +1,7 @@
-"""The convolution. Its three kernels (forward, input gradient, weight gradient) and their derivation are in kernels/convolution.py."""
+"""The convolution. Its three kernels (forward, input gradient, weight gradient) and their derivation are in kernels/convolution.py.
+
+Read first: `linear.py`.
+"""
 from functools import partial
 
 import numpy as np
@@ -17,7 +20,7 @@ def conv2d(x, w, bias=None, stride=1, padding=0, residual=None):
 
     y[i, j] = sum over kernel positions of x[stride i + kh - padding, ...] w[kh, kw].
     dx: each dy[i, j] w^T added back to the pixels that it came from; dw: x^T dy at each kernel position; dbias = dy summed over pixels;
-    dresidual = dy.
+    dresidual = dy. (Derived in `kernels/convolution.py`.)
     """
     xs = expect_parts("conv2d", "x", x, "N H W C")
     check_conv2d(xs, w, bias, stride, padding, residual)

@@ -2,6 +2,8 @@
 
 In arithmetic an argument may be a number; it takes the other's dtype and gets no gradient. Gradients of two-argument ops are lambdas: the
 engine calls only those that are needed, so multiplying by a constant costs no gradient of the constant.
+
+Read first: `checks.py`.
 """
 import math
 
@@ -32,7 +34,7 @@ def shapes_of(op, a, b):
 
 @primitive
 def add(a, b):
-    """a + b. da = dy, db = dy."""
+    """a + b, (...) and (...) -> (...). da = dy, db = dy."""
     a_shape, b_shape = shapes_of("add", a, b)       # so that the closure names no array
 
     def backward(dy):
@@ -43,7 +45,7 @@ def add(a, b):
 
 @primitive
 def sub(a, b):
-    """a - b. da = dy, db = -dy."""
+    """a - b, (...) and (...) -> (...). da = dy, db = -dy."""
     a_shape, b_shape = shapes_of("sub", a, b)
 
     def backward(dy):
@@ -53,7 +55,7 @@ def sub(a, b):
 
 @primitive
 def mul(a, b):
-    """a * b. da = dy b, db = dy a."""
+    """a * b, (...) and (...) -> (...). da = dy b, db = dy a."""
     a_shape, b_shape = shapes_of("mul", a, b)
 
     def backward(dy):
@@ -63,7 +65,7 @@ def mul(a, b):
 
 @primitive
 def div(a, b):
-    """a / b. da = dy / b, db = -dy a / b^2."""
+    """a / b, (...) and (...) -> (...). da = dy / b, db = -dy a / b^2."""
     a_shape, b_shape = shapes_of("div", a, b)
 
     def backward(dy):
@@ -73,7 +75,7 @@ def div(a, b):
 
 @primitive
 def neg(x):
-    """-x. dx = -dy."""
+    """-x, (...) -> (...). dx = -dy."""
     def backward(dy):
         return (-dy,)
     return -x, backward
@@ -81,7 +83,10 @@ def neg(x):
 
 @primitive
 def pow(a, b):
-    """a ^ b. da = dy b a^(b-1), and 0 where b = 0; db = dy a^b log a, and 0 where a = 0. The gradient of b needs a >= 0 (NaN otherwise)."""
+    """a ^ b, (...) and (...) -> (...). da = dy b a^(b-1), and 0 where b = 0; db = dy a^b log a, and 0 where a = 0.
+
+    The gradient of b needs a >= 0 (NaN otherwise).
+    """
     a_shape, b_shape = shapes_of("pow", a, b)
     dtype = np.result_type(a, b)
     a, b = np.asarray(a, dtype), np.asarray(b, dtype)
@@ -98,7 +103,7 @@ def pow(a, b):
 
 @primitive
 def exp(x):
-    """e^x. dx = dy y."""
+    """e^x, (...) -> (...). dx = dy y."""
     y = np.exp(x)
 
     def backward(dy):
@@ -108,7 +113,7 @@ def exp(x):
 
 @primitive
 def log(x):
-    """Natural logarithm. dx = dy / x."""
+    """Natural logarithm, (...) -> (...). dx = dy / x."""
     def backward(dy):
         return (dy / x,)
     return np.log(x), backward
@@ -116,7 +121,7 @@ def log(x):
 
 @primitive
 def sqrt(x):
-    """Square root. dx = dy / (2 y)."""
+    """Square root, (...) -> (...). dx = dy / (2 y)."""
     y = np.sqrt(x)
 
     def backward(dy):
@@ -126,7 +131,7 @@ def sqrt(x):
 
 @primitive
 def tanh(x):
-    """Hyperbolic tangent. dx = dy (1 - y^2)."""
+    """Hyperbolic tangent, (...) -> (...). dx = dy (1 - y^2)."""
     y = np.tanh(x)
 
     def backward(dy):
@@ -136,7 +141,7 @@ def tanh(x):
 
 @primitive
 def sigmoid(x):
-    """y = 1 / (1 + e^-x). dx = dy y (1 - y)."""
+    """y = 1 / (1 + e^-x), (...) -> (...). dx = dy y (1 - y)."""
     e = np.exp(-np.abs(x))              # at most 1, so nothing overflows: y is 1 / (1 + e) for x >= 0 and e / (1 + e) below
     y = np.where(x >= 0, 1, e) / (1 + e)
 
@@ -147,7 +152,7 @@ def sigmoid(x):
 
 @primitive
 def silu(x):
-    """x s, with s = 1 / (1 + e^-x) (Elfwing et al., 2017, arXiv 1702.03118). dx = dy s (1 + x (1 - s))."""
+    """x s, (...) -> (...), with s = 1 / (1 + e^-x) (Elfwing et al., 2017, arXiv 1702.03118). dx = dy s (1 + x (1 - s))."""
     expect("silu", "x", x, "...")
 
     def backward(dy):
@@ -157,7 +162,7 @@ def silu(x):
 
 @primitive
 def relu(x):
-    """max(x, 0). dx = dy where x > 0, else 0 (at 0 too)."""
+    """max(x, 0), (...) -> (...). dx = dy where x > 0, else 0 (at 0 too)."""
     def backward(dy):
         return (dy * (x > 0),)
     return np.maximum(x, 0), backward
@@ -167,7 +172,7 @@ def relu(x):
 def gelu(x):
     """x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of Hendrycks and Gimpel (2016, arXiv 1606.08415, section 2).
 
-    dx = dy (1 + tanh u + x (1 - tanh^2 u) du/dx) / 2, with du/dx = sqrt(2/pi) (1 + 3 * 0.044715 x^2).
+    (...) -> (...). dx = dy (1 + tanh u + x (1 - tanh^2 u) du/dx) / 2, with du/dx = sqrt(2/pi) (1 + 3 * 0.044715 x^2).
     """
     scale, cubic = math.sqrt(2 / math.pi), 0.044715
 

@@ -1,4 +1,7 @@
-"""Matrix products, and the table look-up that is one with a one-hot matrix."""
+"""Matrix products, and the table look-up that is one with a one-hot matrix.
+
+Read first: `elementwise.py`.
+"""
 import math
 
 import numpy as np

@@ -1,4 +1,7 @@
-"""Group normalisation, with the SiLU that follows it in a U-Net fused in, and softmax."""
+"""Group normalisation, with the SiLU that follows it in a U-Net fused in, and softmax.
+
+Read first: `reduce.py`.
+"""
 import numpy as np
 
 from tinydiff import kernels
@@ -12,8 +15,8 @@ def group_norm(x, weight, bias, groups, eps=1e-5, act=None):
 
     x may be a list of Tensors that differ in their channels only: they are normalised as if concatenated, without being copied.
     Per picture and group of C / groups channels: x_hat = (x - mean) rstd, with rstd = 1 / sqrt(variance + eps); y = weight x_hat + bias.
-    With g = weight dy: dx = rstd (g - mean(g) - x_hat mean(g x_hat)); dweight = sum(dy x_hat), dbias = sum(dy). Only x and the statistics
-    are kept: x_hat is computed again.
+    With g = weight dy: dx = rstd (g - mean(g) - x_hat mean(g x_hat)); dweight = sum(dy x_hat), dbias = sum(dy) (derived in
+    `kernels/group_norm.py`). Only x and the statistics are kept: x_hat is computed again.
     """
     xs = expect_parts("group_norm", "x", x, "N ... C")
     shapes = f"(x {', '.join(str(part.shape) for part in xs)})"
@@ -38,7 +41,7 @@ def group_norm(x, weight, bias, groups, eps=1e-5, act=None):
 
 @primitive
 def softmax(x, axis=-1):
-    """y = e^x / sum(e^x) along axis. dx = y (dy - sum(dy y))."""
+    """y = e^x / sum(e^x) along axis: (...) -> (...). dx = y (dy - sum(dy y)) (derived in `kernels/softmax.py`)."""
     expect("softmax", "x", x, "...")
     axis = positive_axis("softmax", axis, x.shape)
     y = kernels.softmax(np.moveaxis(x, axis, -1))       # the axis last, as the kernels want it

@@ -1,4 +1,7 @@
-"""The op that draws random numbers, from the generator that it is given."""
+"""The op that draws random numbers, from the generator that it is given.
+
+Read first: `elementwise.py`.
+"""
 import numpy as np
 
 from tinydiff.autograd import primitive
@@ -6,7 +9,9 @@ from tinydiff.autograd import primitive
 
 @primitive
 def dropout(x, p, rng):
-    """Each entry is set to 0 with probability p, the rest divided by 1 - p (Srivastava et al., 2014). dx = dy, masked and scaled likewise.
+    """(...) -> (...): each entry is set to 0 with probability p, the rest divided by 1 - p (Srivastava et al., 2014, JMLR 15).
+
+    dx = dy, masked and scaled likewise.
 
     rng: a NumPy Generator; or a list of N of them, one for each x[n], so that what is dropped there doesn't depend on what else is in x.
     The draws are float32 whatever x is, so that both dtypes drop the same entries. Only the mask is kept.

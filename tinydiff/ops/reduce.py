@@ -1,4 +1,7 @@
-"""Many numbers to fewer: sums, means, maxima, and the squared error. `axis` is an int, a tuple of ints, or None for all of them."""
+"""Many numbers to fewer: sums, means, maxima, and the squared error. `axis` is an int, a tuple of ints, or None for all of them.
+
+Read first: `elementwise.py`.
+"""
 import math
 
 import numpy as np
@@ -21,7 +24,7 @@ def reduced_axes(op, axis, shape):
 
 @primitive
 def sum(x, axis=None, keepdims=False):
-    """Sum over axis. dx = dy, repeated along it."""
+    """Sum over axis: (...) -> (...) without it, or with length 1 there (keepdims). dx = dy, repeated along it."""
     axes, shape = reduced_axes("sum", axis, x.shape), x.shape
 
     def backward(dy):
@@ -31,7 +34,7 @@ def sum(x, axis=None, keepdims=False):
 
 @primitive
 def mean(x, axis=None, keepdims=False):
-    """Mean over axis, of n entries. dx = dy / n, repeated along it."""
+    """Mean over axis, of n entries: (...) -> (...), as `sum`. dx = dy / n, repeated along it."""
     axes, shape = reduced_axes("mean", axis, x.shape), x.shape
     n = math.prod(shape[a] for a in axes)
     if n == 0:
@@ -44,7 +47,7 @@ def mean(x, axis=None, keepdims=False):
 
 @primitive
 def max(x, axis=None, keepdims=False):
-    """Largest entry along axis. dx = dy at that entry, in equal shares where several tie, and 0 elsewhere."""
+    """Largest entry along axis: (...) -> (...), as `sum`. dx = dy at that entry, in equal shares where several tie, and 0 elsewhere."""
     axes = reduced_axes("max", axis, x.shape)
     if 0 in (x.shape[a] for a in axes):
         raise ValueError(f"max: no entries in shape {x.shape} over axis {axis}")
@@ -58,7 +61,7 @@ def max(x, axis=None, keepdims=False):
 
 @primitive
 def mse(a, b):
-    """Mean of (a - b)^2 over all n entries. da = dy 2 (a - b) / n, db = -da."""
+    """Mean of (a - b)^2 over all n entries: (...) and (...) -> one number, (). da = dy 2 (a - b) / n, db = -da."""
     a_shape, b_shape = shapes_of("mse", a, b)
     shape = np.broadcast_shapes(a_shape, b_shape)
     n = math.prod(shape)

@@ -1,4 +1,7 @@
-"""Pictures to larger and smaller ones."""
+"""Pictures to larger and smaller ones.
+
+Read first: `elementwise.py`.
+"""
 from tinydiff import kernels
 from tinydiff.autograd import primitive
 from tinydiff.ops.checks import expect, expect_int

@@ -1,4 +1,7 @@
-"""Moving entries about without changing them. Each backward moves dy back the way the entries came; no closure here keeps the input."""
+"""Moving entries about without changing them. Each backward moves dy back the way the entries came; no closure here keeps the input.
+
+Read first: `elementwise.py`.
+"""
 import math
 
 import numpy as np
@@ -10,7 +13,7 @@ from tinydiff.ops.checks import expect, expect_int, positive_axis
 
 @primitive
 def reshape(x, shape):
-    """The same entries, in order, as shape (a tuple; one -1 in it stands for what is left). dx = dy, in x's shape."""
+    """(...) -> the same entries, in order, as shape (a tuple; one -1 in it stands for what is left). dx = dy, in x's shape."""
     x_shape = x.shape
     try:
         y = x.reshape(shape)
@@ -24,7 +27,7 @@ def reshape(x, shape):
 
 @primitive
 def transpose(x, axes=None):
-    """Axis i of the result is axis axes[i] of x; None reverses them all. dx = dy, by the inverse permutation."""
+    """(...) -> (...): axis i of the result is axis axes[i] of x; None reverses them all. dx = dy, by the inverse permutation."""
     axes = tuple(reversed(range(x.ndim))) if axes is None else tuple(positive_axis("transpose", a, x.shape) for a in axes)
     if sorted(axes) != list(range(x.ndim)):
         raise ValueError(f"transpose: axes {axes} are not each axis of {x.shape} once")
@@ -36,7 +39,7 @@ def transpose(x, axes=None):
 
 @primitive
 def concat(xs, axis=-1):
-    """A list of Tensors, one after the other along axis; their other axes agree. Each gets its own part of dy."""
+    """A list of Tensors (...), one after the other along axis -> (...); their other axes agree. Each gets its own part of dy."""
     if not isinstance(xs, (list, tuple)) or len(xs) == 0:
         raise TypeError(f"concat: xs must be a list of one or more Tensors, got {type(xs).__name__} of length {len(xs)}")
     for x in xs:
@@ -54,7 +57,7 @@ def concat(xs, axis=-1):
 
 
 def split(x, parts, axis=-1):
-    """x cut along axis into a list of Tensors: parts is how many equal ones, or their lengths. Made of getitem."""
+    """x (...) cut along axis into a list of Tensors: parts is how many equal ones, or their lengths. Made of getitem."""
     axis = positive_axis("split", axis, x.shape)
     length = x.shape[axis]
     if isinstance(parts, int):
@@ -68,7 +71,7 @@ def split(x, parts, axis=-1):
 
 @primitive
 def pad(x, widths):
-    """Zeros around x: widths is one (before, after) for each axis. dx = the middle of dy."""
+    """Zeros around x, (...) -> (...): widths is one (before, after) for each axis. dx = the middle of dy."""
     if len(widths) != x.ndim or any(len(pair) != 2 or pair[0] < 0 or pair[1] < 0 for pair in widths):
         raise ValueError(f"pad: widths must be one (before, after) of 0 or more for each axis of {x.shape}, got {widths}")
     middle = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape))
@@ -82,7 +85,7 @@ def pad(x, widths):
 
 @primitive
 def getitem(x, index):
-    """x[index], with NumPy's meaning. dx = dy at the entries that were taken, added up where one was taken twice, and 0 elsewhere."""
+    """x[index], with NumPy's meaning: (...) -> (...). dx = dy at the entries that were taken, added up where one was taken twice, and 0 elsewhere."""
     shape = x.shape
     parts = index if isinstance(index, tuple) else (index,)
     once = all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts)

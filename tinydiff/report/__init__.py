@@ -9,6 +9,8 @@
     observation.py  what an epoch's losses show, in words, and what few pictures lead to
     progress.py     the live line and the table in the terminal
     page.py         report.html: the run as a course of four stages (style.py, fragments.py, quiz.py are its parts)
+
+Read first: nothing.
 """
 from tinydiff.report.charts import loss_png, loss_svg, loss_text
 from tinydiff.report.log import RunLog, read_log

@@ -1,15 +1,18 @@
 """The loss of a run as a picture, as SVG inside a page and as text in a terminal, all three from the same axes.
 
 The loss axis is logarithmic: the first epoch divides the loss by ten, the last ones by 1.05, and both should be seen.
+
+Read first: `log.py`, `pictures.py`.
 """
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from tinydiff.report.log import RunLog
-from tinydiff.report.pictures import ACCENT, CARD, INK, MUTED, _font
+from tinydiff.report.pictures import ACCENT, CARD, INK, MUTED, label_font
 
 HELD_OUT = (94, 200, 229)
 GRID = (48, 52, 62)
@@ -47,7 +50,7 @@ def axes(log: RunLog) -> Axes:
     shown = np.concatenate([smoothed, log.held_out_points()[1], np.percentile(log.loss, [1, 99])])
     low, high = max(float(shown.min()), 1e-12) / 1.1, max(float(shown.max()), 1e-12) * 1.1
     return Axes(_thin(log.step), _thin(log.loss), _thin(smoothed), log.held_out_points(), low, high,
-                x_ticks=_linear_ticks(log.step[0], log.step[-1], 6, whole=True), y_ticks=_log_ticks(low, high))
+                x_ticks=linear_ticks(log.step[0], log.step[-1], 6, whole=True), y_ticks=log_ticks(low, high))
 
 
 def smooth(loss):
@@ -61,7 +64,7 @@ def smooth(loss):
     return (total[end] - total[first]) / (end - first)
 
 
-def loss_png(log: RunLog, path, width=1200, height=640) -> None:
+def loss_png(log: RunLog, path: str | Path, width: int = 1200, height: int = 640) -> None:
     """Draws the chart into a PNG file: each step's loss faintly, their moving mean, and the held-out loss of each epoch."""
     a, s = axes(log), SUPERSAMPLING
     left, right, top, bottom = 92, width - 32, 64, height - 84
@@ -72,7 +75,7 @@ def loss_png(log: RunLog, path, width=1200, height=640) -> None:
         return [(s * (left + x * (right - left)), s * (bottom - y * (bottom - top))) for x, y in zip(a.x(steps), a.y(losses))]
 
     def text(x, y, words, anchor, colour=MUTED):
-        draw.text((x * s, y * s), words, colour, _font(19 * s), anchor=anchor)
+        draw.text((x * s, y * s), words, colour, label_font(19 * s), anchor=anchor)
 
     for loss in a.y_ticks:
         (_, y), = to_pixels(a.steps[:1], [loss])
@@ -92,13 +95,13 @@ def loss_png(log: RunLog, path, width=1200, height=640) -> None:
     x = right
     for words, colour in reversed(legend):
         text(x, 22, words, "ra")
-        x -= _font(19).getlength(words) + 18
+        x -= label_font(19).getlength(words) + 18
         draw.circle((x * s, 33 * s), 6 * s, colour)
         x -= 28
     canvas.reduce(s).save(path)
 
 
-def loss_svg(log: RunLog, width=720, height=360) -> str:
+def loss_svg(log: RunLog, width: int = 720, height: int = 360) -> str:
     """The chart as an <svg> element in the colours of the page: the CSS variables --train, --held-out, --line and --muted."""
     a = axes(log)
     left, right, top, bottom = 64, width - 14, 16, height - 40
@@ -125,7 +128,7 @@ def loss_svg(log: RunLog, width=720, height=360) -> str:
     return "".join(parts) + "</svg>"
 
 
-def loss_text(log: RunLog, width=72, height=12, unicode=True) -> str:
+def loss_text(log: RunLog, width: int = 72, height: int = 12, unicode: bool = True) -> str:
     """The chart as lines of text of at most `width` characters: the moving mean as a curve, the held-out losses as points.
 
     unicode: draw with Braille dots, 2 x 4 to a character; otherwise with ASCII alone.
@@ -165,14 +168,14 @@ def _thin(values):
     return np.array([part.mean() for part in np.array_split(values.astype(np.float64), min(len(values), MOST_POINTS))])
 
 
-def _log_ticks(low, high):
+def log_ticks(low, high):
     """1, 2 and 5 times the powers of ten between two losses; where that gives fewer than three, round numbers between them."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [digit * 10.0 ** power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0 ** power <= high]
-    return ticks if len(ticks) >= 3 else _linear_ticks(low, high, 5)
+    return ticks if len(ticks) >= 3 else linear_ticks(low, high, 5)
 
 
-def _linear_ticks(low, high, most, whole=False):
+def linear_ticks(low, high, most, whole=False):
     """At most `most` + 1 multiples of 1, 2 or 5 times a power of ten between low and high."""
     rough = max((high - low) / most, 1e-12)
     power = 10.0 ** math.floor(math.log10(rough))

@@ -1,4 +1,7 @@
-"""The pieces that the report's page is put together from: escaped text, embedded pictures, shapes on their way."""
+"""The pieces that the report's page is put together from: escaped text, embedded pictures, shapes on their way.
+
+Read first: `page.py`.
+"""
 import base64
 from html import escape as escape_markup
 from pathlib import Path

@@ -2,6 +2,8 @@
 
 log.csv has a row for each optimizer step, with the columns step,epoch,loss,held_out_loss,grad_norm,lr,seconds; held_out_loss stands only
 on the last step of an epoch and is empty elsewhere.
+
+Read first: `training/log.py`.
 """
 import csv
 from pathlib import Path
@@ -18,7 +20,7 @@ class RunLog(NamedTuple):
     held_out_loss: np.ndarray
     seconds: np.ndarray
 
-    def history(self):
+    def history(self) -> list[dict]:
         """A row for each epoch that has ended: dict(epoch, loss, held_out_loss), the loss being the mean over the epoch's steps.
 
         An epoch has ended once a later one has begun, its held-out loss is there, or, without held-out pictures, it has as many steps as the
@@ -35,13 +37,13 @@ class RunLog(NamedTuple):
                              "held_out_loss": None if np.isnan(held_out) else float(held_out)})
         return rows
 
-    def held_out_points(self):
+    def held_out_points(self) -> tuple[np.ndarray, np.ndarray]:
         """(steps, losses) at which the held-out loss was taken."""
         taken = ~np.isnan(self.held_out_loss)
         return self.step[taken], self.held_out_loss[taken]
 
 
-def read_log(path) -> RunLog:
+def read_log(path: str | Path) -> RunLog:
     """The log of a run. Raises FileNotFoundError where there is none, ValueError, with the line, where a row can't be read."""
     path = Path(path)
     rows = []

@@ -1,4 +1,8 @@
-"""Remarks on a run: one on each epoch, said from the losses alone, and one on how many pictures there are."""
+"""Remarks on a run: one on each epoch, said from the losses alone, and one on how many pictures there are.
+
+Read first: `log.py`.
+"""
+from typing import Sequence
 
 STILL_NOISE = 0.3        # of the loss of a network that knows nothing
 WINDOW = 3               # epochs looked back over
@@ -8,7 +12,7 @@ FEW = 500                # pictures below which a network is likely to learn the
 WORSE = 0.10             # rise of the loss over the window that counts as getting worse
 
 
-def observation(history, start=None) -> str:
+def observation(history: Sequence[dict], start: float | None = None) -> str:
     """What the last row of a history shows.
 
     history: rows dict(epoch, loss, held_out_loss), one for each epoch, oldest first; held_out_loss may be None. start: the loss of the
@@ -45,7 +49,7 @@ def observation(history, start=None) -> str:
     return f"stabilising: loss {'down' if fall >= 0 else 'up'} {abs(fall):.1%} in {_count(epochs)}"
 
 
-def few_pictures(n) -> str:
+def few_pictures(n: int) -> str:
     """What to expect of only n pictures; "" where they are enough."""
     if n >= FEW:
         return ""

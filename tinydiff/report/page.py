@@ -4,6 +4,8 @@ It is written from the files in the run's folder alone, so it can be made while 
 config.json, log.csv, skipped.txt, input.png, forward.png, samples/epoch_*.png, reverse.gif, reverse.png, samples.png,
 neighbours.png, neighbours.json.
 What isn't there yet has a sentence in its place.
+
+Read first: `charts.py`, `pictures.py`.
 """
 import json
 from pathlib import Path
@@ -32,11 +34,11 @@ WEIGHT_WORDS = {
     "edm": ", weighted as in EDM",
 }
 
-
+SKIPPED = 200       # skipped files that are named
 MISSING_STEPS = '<p class="missing">No step has been taken yet.</p>'
 
 
-def write_page(run_dir) -> Path:
+def write_page(run_dir: str | Path) -> Path:
     """Writes run_dir/report.html and returns its path. Raises FileNotFoundError where the folder has no config.json or no log.csv."""
     run_dir = Path(run_dir)
     config = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
@@ -93,8 +95,9 @@ def _input(run_dir, config):
     n, shape, held_out = config["data"]["images"], config["data"]["shape"], config["train"]["held_out"]
     skipped_file = run_dir / "skipped.txt"
     skipped = skipped_file.read_text(encoding="utf-8", errors="replace").splitlines() if skipped_file.exists() else []
+    more = f"<p>... and {len(skipped) - SKIPPED} more, in skipped.txt.</p>" if len(skipped) > SKIPPED else ""
     folded = f"""<details><summary>{len(skipped)} {"file was" if len(skipped) == 1 else "files were"} skipped</summary>
-<ul>{"".join(f"<li>{escape(line)}</li>" for line in skipped)}</ul></details>""" if skipped else ""
+<ul>{"".join(f"<li>{escape(line)}</li>" for line in skipped[:SKIPPED])}</ul>{more}</details>""" if skipped else ""
     kept = (f"About {held_out:.0%} of the pictures are held out: the network never trains on them, so they show later whether it has "
             "learnt or memorised." if held_out else
             "No pictures are held out in this run, so nothing will show whether the network has learnt or memorised.")

@@ -2,8 +2,12 @@
 
 Everything here takes uint8 pictures, (N, H, W, 3) or grey (N, H, W, 1), and gives a Pillow image: the pictures enlarged by whole
 numbers, pixel by pixel, on a dark card which looks the same on a light page and on a dark one.
+
+Read first: `__init__.py`.
 """
 import math
+from pathlib import Path
+from typing import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -19,17 +23,17 @@ LINE = 22          # pixels from one line of text to the next
 GIF_MIDDLE_MS, GIF_FIRST_MS, GIF_LAST_MS = 130, 700, 2600
 
 
-def grid(images, columns=None, scale=None, gap=4) -> Image.Image:
+def grid(images: np.ndarray, columns: int | None = None, scale: int | None = None, gap: int = 4) -> Image.Image:
     """A sheet of pictures, row by row.
 
     images: uint8 (N, H, W, C), C 1 or 3. columns: how many in a row; left out, about as many as there are rows. scale: by what whole
     number to enlarge; left out, so that a picture is about 128 pixels wide. gap: pixels of card between two pictures.
     Raises TypeError where the pictures aren't uint8 and ValueError where the shape is another.
     """
-    images = _rgb("grid", images)
+    images = as_rgb("grid", images)
     columns = columns or _balanced_columns(len(images))
     rows = math.ceil(len(images) / columns)
-    images = _enlarge(images, scale)
+    images = enlarged(images, scale)
     height, width = images.shape[1:3]
     sheet = Image.new("RGB", (2 * MARGIN + columns * (width + gap) - gap, 2 * MARGIN + rows * (height + gap) - gap), CARD)
     for i, picture in enumerate(images):
@@ -38,7 +42,7 @@ def grid(images, columns=None, scale=None, gap=4) -> Image.Image:
     return sheet
 
 
-def strip(images, captions, titles=None, scale=None) -> Image.Image:
+def strip(images: np.ndarray, captions: Sequence[str], titles: Sequence[str] | None = None, scale: int | None = None) -> Image.Image:
     """Pictures from left to right, a caption under each: the same picture at growing t, say.
 
     images: uint8 (N, H, W, C), or (R, N, H, W, C) for R rows above each other that share their captions. captions: N strings, a line
@@ -46,18 +50,18 @@ def strip(images, captions, titles=None, scale=None) -> Image.Image:
     pictures is exactly as wide as the right half, so that a narrow page can fold it between two pictures.
     """
     images = np.asarray(images)
-    rows = images if images.ndim == 5 else images[None]                                   # (R,N,H,W,C)
-    if len(captions) != rows.shape[1]:
-        raise ValueError(f"strip: {len(captions)} captions for {rows.shape[1]} pictures (images {images.shape})")
-    if titles is not None and len(titles) != len(rows):
-        raise ValueError(f"strip: {len(titles)} titles for {len(rows)} rows of pictures (images {images.shape})")
-    rows = [_enlarge(_rgb("strip", row), scale) for row in rows]
+    images = images if images.ndim == 5 else images[None]                                 # (R,N,H,W,C)
+    if len(captions) != images.shape[1]:
+        raise ValueError(f"strip: {len(captions)} captions for {images.shape[1]} pictures (images {images.shape})")
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"strip: {len(titles)} titles for {len(images)} rows of pictures (images {images.shape})")
+    rows = [enlarged(as_rgb("strip", row), scale) for row in images]
     height, width = rows[0].shape[1:3]
     cell = width + 8
     title_height = LINE + 6 if titles else 0
     text_height = LINE * max(caption.count("\n") + 1 for caption in captions) + 4
     sheet = Image.new("RGB", (len(captions) * cell, len(rows) * (title_height + height + 8) + text_height + 8), CARD)
-    draw, font = ImageDraw.Draw(sheet), _font()
+    draw, font = ImageDraw.Draw(sheet), label_font()
     y = 8
     for i, row in enumerate(rows):
         if titles:
@@ -72,11 +76,11 @@ def strip(images, captions, titles=None, scale=None) -> Image.Image:
     return sheet
 
 
-def side_by_side(left, right, titles, caption, done=None) -> Image.Image:
+def side_by_side(left: Image.Image, right: Image.Image, titles: Sequence[str], caption: str, done: float | None = None) -> Image.Image:
     """Two images next to each other, a title above each, below both a caption, and a bar which is full at done = 1."""
     width, height = left.width + right.width, max(left.height, right.height)
     sheet = Image.new("RGB", (width, height + 2 * LINE + 16), CARD)
-    draw, font = ImageDraw.Draw(sheet), _font()
+    draw, font = ImageDraw.Draw(sheet), label_font()
     for image, title, x in ((left, titles[0], 0), (right, titles[1], left.width)):
         draw.text((x + MARGIN, 8), title, INK, font)
         sheet.paste(image, (x, LINE + 8))
@@ -89,7 +93,7 @@ def side_by_side(left, right, titles, caption, done=None) -> Image.Image:
     return sheet
 
 
-def denoising_frame(x_t, x_0, t, done) -> Image.Image:
+def denoising_frame(x_t: np.ndarray, x_0: np.ndarray, t: float, done: float) -> Image.Image:
     """One frame of the reverse process: the pictures x_t on the left, the guess of x_0 made from them on the right; uint8 (N,H,W,C).
 
     t: the time that x_t is at, below 0 at the end. done: how much of the way lies behind, 0 to 1.
@@ -98,7 +102,7 @@ def denoising_frame(x_t, x_0, t, done) -> Image.Image:
     return side_by_side(left, right, ("x_t", "the guess of x_0"), f"t = {t:.0f}" if t >= 0 else "the end", done)
 
 
-def gif(frames, path) -> None:
+def gif(frames: Iterable[Image.Image], path: str | Path) -> None:
     """Writes RGB images of one size as an animated GIF that plays for ever: a moment on the first, a good look at the last.
 
     frames: as denoising_frame makes them, noise in the left half. A GIF has 256 colours a frame; they go where the eye looks.
@@ -111,7 +115,7 @@ def gif(frames, path) -> None:
     indexed[0].save(path, save_all=True, append_images=indexed[1:], duration=durations[-len(frames):], loop=0, optimize=False)
 
 
-def _rgb(name, images):
+def as_rgb(name, images):
     """The pictures with three channels, (N,H,W,3), or an error that names the caller."""
     images = np.asarray(images)
     if images.dtype != np.uint8:
@@ -121,7 +125,7 @@ def _rgb(name, images):
     return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
 
 
-def _enlarge(images, scale):
+def enlarged(images, scale):
     """Each pixel as a square of scale x scale: (N,H,W,3) -> (N,H*scale,W*scale,3)."""
     scale = scale or max(1, round(128 / images.shape[2]))
     return images.repeat(scale, axis=1).repeat(scale, axis=2)
@@ -146,5 +150,6 @@ def _indexed(frame, left_colours=80):
     return indexed
 
 
-def _font(size=FONT_SIZE):
+def label_font(size=FONT_SIZE):
+    """Pillow's own font, the only one that is there on every machine."""
     return ImageFont.load_default(size)

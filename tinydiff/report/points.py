@@ -1,4 +1,7 @@
-"""Points in the plane as small pictures: a cloud of them, and arrows on it. For diffusion on two numbers, where all of it can be seen."""
+"""Points in the plane as small pictures: a cloud of them, and arrows on it. For diffusion on two numbers, where all of it can be seen.
+
+Read first: `pictures.py`.
+"""
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
@@ -10,7 +13,7 @@ DOT, GLOW = 0.95, 3.0       # pixels: a point's radius, and how far its light is
 HEAD = 0.4, 0.22            # of an arrow's length: its head, and half of the head's width
 
 
-def point_cloud(points, along, size=200, reach=2.8) -> np.ndarray:
+def point_cloud(points: np.ndarray, along: np.ndarray, size: int = 200, reach: float = 2.8) -> np.ndarray:
     """A picture, (size,size,3) uint8, of points that glow on a dark card.
 
     points: (n,2), x to the right and y upwards; the picture shows -reach to reach, what lies beyond is left out. along: (n,) from 0 to 1, the
@@ -29,7 +32,7 @@ def point_cloud(points, along, size=200, reach=2.8) -> np.ndarray:
     return np.asarray(ImageChops.screen(glow, Image.new("RGB", image.size, CARD)).reduce(SUPERSAMPLING))
 
 
-def arrows(picture, points, ways, reach=2.8) -> np.ndarray:
+def arrows(picture: np.ndarray, points: np.ndarray, ways: np.ndarray, reach: float = 2.8) -> np.ndarray:
     """The picture, (size,size,3) uint8 as point_cloud makes it, dimmed, and on it an arrow from each of points (n,2) to points + ways (n,2).
 
     reach: that of the picture. Raises ValueError where points and ways don't fit each other.
@@ -37,8 +40,8 @@ def arrows(picture, points, ways, reach=2.8) -> np.ndarray:
     points, ways = _pairs("arrows: points", points), _pairs("arrows: ways", ways)
     if points.shape != ways.shape:
         raise ValueError(f"arrows: points and ways must have one shape (points {points.shape}, ways {ways.shape})")
-    picture, size = Image.fromarray(picture), len(picture)
-    image = Image.blend(Image.new("RGB", picture.size, CARD), picture, 0.45).resize((size * SUPERSAMPLING, size * SUPERSAMPLING))
+    size, below = len(picture), Image.fromarray(picture)
+    image = Image.blend(Image.new("RGB", below.size, CARD), below, 0.45).resize((size * SUPERSAMPLING, size * SUPERSAMPLING))
     draw = ImageDraw.Draw(image)
     neck, across = points + (1 - HEAD[0]) * ways, HEAD[1] * ways @ [[0, 1], [-1, 0]]                        # across: at a right angle to the way
     for tail, *head in zip(*(_places(corner, size, reach) for corner in (points, points + ways, neck + across, neck - across))):

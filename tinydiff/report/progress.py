@@ -1,10 +1,13 @@
 """What a person sees while the training runs: a live line that rewrites itself, and a row for each epoch.
 
 The live line is drawn by a carriage return and spaces, so that every terminal understands it. A file or a pipe gets the rows alone.
+
+Read first: `observation.py`.
 """
 import shutil
 import sys
 import time
+from typing import Iterable, TextIO
 
 from tinydiff.report.observation import observation
 
@@ -12,12 +15,12 @@ from tinydiff.report.observation import observation
 class LiveLine:
     """One line of a terminal, shown again and again. On a stream that is no terminal nothing is written."""
 
-    def __init__(self, stream=None):
+    def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stdout
         self.live = self.stream.isatty()
         self.shown = 0            # characters on the line now
 
-    def show(self, parts) -> None:
+    def show(self, parts: Iterable[str]) -> None:
         """Shows the parts, two spaces apart: as many of them, from the first, as fit the width of the terminal."""
         if not self.live:
             return
@@ -49,19 +52,19 @@ class Progress:
     """
     HEADER = "epoch |    loss | held-out loss | observation"
 
-    def __init__(self, total_steps, epochs, history=(), start=None, stream=None):
+    def __init__(self, total_steps: int, epochs: int, history: Iterable[dict] = (), start: float | None = None, stream: TextIO | None = None):
         self.total_steps, self.epochs, self.start = total_steps, epochs, start
         self.history = list(history)
         self.line = LiveLine(stream)
-        self.first = None         # (step, clock) after the first step, which may have compiled the kernels
+        self.first: tuple[int, float] | None = None         # (step, clock) after the first step, which may have compiled the kernels
         self.line.stream.write(self.HEADER + "\n")
 
-    def step(self, row) -> None:
+    def step(self, row: dict) -> None:
         """Shows a step: dict with step, epoch, loss, images_per_second."""
         now = time.monotonic()
         if self.start is None:
             self.start = row["loss"]
-        left = []
+        left: list[str] = []
         if self.first is None:
             self.first = row["step"], now
         elif row["step"] > self.first[0]:
@@ -70,7 +73,7 @@ class Progress:
         self.line.show([f"epoch {row['epoch']}/{self.epochs}", f"step {row['step']:,}/{self.total_steps:,}", f"loss {row['loss']:.4f}",
                         f"{row['images_per_second']:.1f} images/s", *left, bar(row["step"] / self.total_steps, self.line.stream)])
 
-    def epoch(self, row) -> None:
+    def epoch(self, row: dict) -> None:
         """Writes the row of an epoch that has ended: dict with epoch, loss, held_out_loss."""
         self.history.append(row)
         self.line.clear()
@@ -98,7 +101,7 @@ def bar(done, stream, width=20) -> str:
     return "█" * filled + "░" * (width - filled) if writes_unicode(stream) else "[" + "#" * filled + "-" * (width - filled) + "]"
 
 
-def writes_unicode(stream) -> bool:
+def writes_unicode(stream: TextIO) -> bool:
     """Whether the stream's encoding has the characters of the bar and of the chart."""
     try:
         "█░⠿●│└─".encode(getattr(stream, "encoding", None) or "utf-8")

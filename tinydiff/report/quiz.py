@@ -1,4 +1,7 @@
-"""How the report ends: the one idea to keep, and three questions with folded answers."""
+"""How the report ends: the one idea to keep, and three questions with folded answers.
+
+Read first: `page.py`.
+"""
 
 INSIGHT = """<section class="insight" id="insight">
 <p><b>The key insight.</b> Nobody can say how to draw a cat in one step. But from a noisy picture to one with a little less noise is a small

@@ -1,12 +1,16 @@
-"""Noise schedules as curves side by side: what is left of the picture, how much noise there is, and the ratio of the two, over time."""
+"""Noise schedules as curves side by side: what is left of the picture, how much noise there is, and the ratio of the two, over time.
+
+Read first: `charts.py`.
+"""
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tinydiff.report.charts import GRID, SUPERSAMPLING, _linear_ticks, _log_ticks
-from tinydiff.report.pictures import CARD, INK, MUTED, _font
+from tinydiff.report.charts import GRID, SUPERSAMPLING, linear_ticks, log_ticks
+from tinydiff.report.pictures import CARD, INK, MUTED, label_font
 
 COLOURS = ((255, 159, 67), (94, 200, 229), (163, 217, 119), (242, 122, 190), (170, 130, 255), (240, 240, 240), (226, 75, 65), (75, 100, 255))
 LEFT, GAP, RIGHT, TOP, BOTTOM = 64, 84, 24, 60, 108     # pixels around the panels and between them
@@ -31,15 +35,15 @@ def panels(schedules) -> list[Panel]:
     sigma = [np.log10(schedule.sigma) for schedule in schedules]
     log_snr = [schedule.log_snr for schedule in schedules]
     low, high = _range(sigma)
-    sigma_ticks = [tick for tick in _log_ticks(10**low, 10**high) if f"{tick:e}"[0] == "1"] or _log_ticks(10**low, 10**high)
+    sigma_ticks = [tick for tick in log_ticks(10**low, 10**high) if f"{tick:e}"[0] == "1"] or log_ticks(10**low, 10**high)
     bottom, top = _range(log_snr)
-    return [Panel("alpha: what is left of the picture", alpha, 0.0, 1.0, [(tick, f"{tick:g}") for tick in _linear_ticks(0, 1, 5)]),
+    return [Panel("alpha: what is left of the picture", alpha, 0.0, 1.0, [(tick, f"{tick:g}") for tick in linear_ticks(0, 1, 5)]),
             Panel("sigma: the noise, log scale", sigma, low, high, [(np.log10(tick), f"{tick:g}") for tick in sigma_ticks]),
             Panel("log SNR: 2 ln(alpha/sigma)", [np.maximum(curve, bottom) for curve in log_snr], bottom, top,
-                  [(tick, f"{tick:g}") for tick in _linear_ticks(bottom, top, 6)])]
+                  [(tick, f"{tick:g}") for tick in linear_ticks(bottom, top, 6)])]
 
 
-def schedules_png(schedules, path, width=1500, height=600) -> None:
+def schedules_png(schedules: dict, path: str | Path, width: int = 1500, height: int = 600) -> None:
     """Draws alpha, sigma and the log SNR of schedules, a dict of name -> Schedule, into a PNG file: up to 8, each over its own time t.
 
     Raises ValueError for none or for more, and for a schedule of one time.
@@ -51,7 +55,7 @@ def schedules_png(schedules, path, width=1500, height=600) -> None:
     draw = ImageDraw.Draw(canvas)
 
     def text(x, y, words, anchor, colour=MUTED, size=17):
-        draw.text((x * s, y * s), words, colour, _font(size * s), anchor=anchor)
+        draw.text((x * s, y * s), words, colour, label_font(size * s), anchor=anchor)
 
     across, bottom = (width - LEFT - 2 * GAP - RIGHT) / 3, height - BOTTOM
     for i, panel in enumerate(panels(schedules.values())):
@@ -73,7 +77,7 @@ def schedules_png(schedules, path, width=1500, height=600) -> None:
     for name, colour in zip(schedules, COLOURS):
         draw.circle((x * s, (height - 33) * s), 6 * s, colour)
         text(x + 14, height - 33, name, "lm", INK)
-        x += 44 + _font(17).getlength(name)
+        x += 44 + label_font(17).getlength(name)
     canvas.reduce(s).save(path)
 
 

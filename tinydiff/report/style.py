@@ -1,4 +1,7 @@
-"""The style sheet of the report: one column, light or dark as the reader's system is, from a phone's width up."""
+"""The style sheet of the report: one column, light or dark as the reader's system is, from a phone's width up.
+
+Read first: `page.py`.
+"""
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #faf9f6; --card: #ffffff; --ink: #1e222b; --muted: #666d7a; --line: #e3e1db;

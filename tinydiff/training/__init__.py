@@ -7,6 +7,8 @@
     trainer.py     the loop
     ranks.py       the processes that share a run: here one; `tinydiff.mpi` has more
     checkpoint.py  a run on disk, to go on from; log.py its log; interrupt.py Ctrl-C
+
+Read first: `nn/unet.py`, `diffusion/losses.py`.
 """
 from tinydiff.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tinydiff.training.config import TrainConfig

@@ -1,4 +1,7 @@
-"""Which pictures are trained on, in what order, at what times and with what noise: everything random about a step, by its number alone."""
+"""Which pictures are trained on, in what order, at what times and with what noise: everything random about a step, by its number alone.
+
+Read first: `streams.py`, `config.py`.
+"""
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -18,7 +21,7 @@ class Batch(NamedTuple):
 
     def part(self, rows: range) -> "Batch":
         """The pictures of these rows."""
-        return Batch(*(None if array is None else array[rows.start:rows.stop] for array in self))
+        return Batch(*(None if array is None else array[rows.start:rows.stop] for array in self))  # type: ignore[arg-type]
 
 
 def split(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +67,7 @@ def training_batch(images: np.ndarray, labels: np.ndarray | None, config, step: 
     y = None if labels is None else labels[chosen[part]]
     if no_label is not None:
         draws = [np.random.default_rng([seed, LABEL_DROPOUT, step, i]).random() for i in rows]
-        y = np.where(np.array(draws) < config.label_dropout, no_label, y)
+        y = np.where(np.array(draws) < config.label_dropout, no_label, y)  # type: ignore[arg-type]
     return Batch(x0, t, eps, y)
 
 

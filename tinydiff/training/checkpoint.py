@@ -8,6 +8,8 @@
 Nothing random is saved: every draw is keyed by its step (see `streams`). An .npz is a zip archive, which keeps a CRC-32 of every array, so a
 byte that has changed on the disk is noticed. The file of a stranger is read with the same care: nothing is unpickled, so opening it runs no
 code, and nothing is taken from it before its shape and type are known to be those that its settings ask for.
+
+Read first: `trainer.py`, `files.py`.
 """
 import json
 import math
@@ -17,6 +19,7 @@ import sys
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +27,9 @@ from tinydiff.nn import UNet, UNetConfig
 from tinydiff.training.config import TrainConfig, fits, from_json
 from tinydiff.training.files import whole_file
 from tinydiff.training.optim import EMA
+
+if TYPE_CHECKING:
+    from tinydiff.training.trainer import Trainer  # which imports this file
 
 GROUPS = ("model", "ema", "adam_m", "adam_v")
 MAX_CONFIG_BYTES = 1 << 20
@@ -45,7 +51,7 @@ class Checkpoint:
     path: Path
 
 
-def run_config(trainer) -> dict:
+def run_config(trainer: "Trainer") -> dict:
     """What a run was asked to do, in types that JSON knows."""
     return {"train": asdict(trainer.config), "unet": asdict(trainer.model.config), "data": trainer.data}
 
@@ -55,7 +61,7 @@ def previous(path: Path) -> Path:
     return path.with_suffix(".previous" + path.suffix)
 
 
-def save_checkpoint(path, trainer) -> None:
+def save_checkpoint(path: str | Path, trainer: "Trainer") -> None:
     """Writes the trainer's state to `path`; the file that was there becomes `previous(path)`.
 
     Whatever happens meanwhile, a power cut included, a whole checkpoint is there, under the one name or the other.
@@ -67,10 +73,10 @@ def save_checkpoint(path, trainer) -> None:
                                       trainer.optimizer.m, trainer.optimizer.v)):
         arrays |= {f"{group}/{name}": array for name, array in zip(names, values, strict=True)}
     with whole_file(path, before=previous(path)) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def load_checkpoint(path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Reads what `save_checkpoint` wrote: the file at `path` or, where that is the folder of a run, its newest checkpoint.
 
     Where the newest is damaged the one before it is taken, and a line on standard error says so. Raises FileNotFoundError where there is

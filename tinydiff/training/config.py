@@ -1,4 +1,7 @@
-"""TrainConfig: what a training run is asked to do."""
+"""TrainConfig: what a training run is asked to do.
+
+Read first: `__init__.py`.
+"""
 import math
 import reprlib
 from dataclasses import dataclass

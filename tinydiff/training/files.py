@@ -1,4 +1,7 @@
-"""Files that are whole whenever one looks, and a folder that only one run writes to."""
+"""Files that are whole whenever one looks, and a folder that only one run writes to.
+
+Read first: `log.py`.
+"""
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:                                         # Windows has other locks
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Ctrl-C, `kill` and a lost terminal, at a moment that suits."""
+"""Ctrl-C, `kill` and a lost terminal, at a moment that suits.
+
+Read first: `trainer.py`.
+"""
 import signal
 import sys
 import threading

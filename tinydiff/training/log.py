@@ -1,4 +1,7 @@
-"""log.csv: a row for every step, written as it happens, so that a run can be watched, plotted, and resumed with its history."""
+"""log.csv: a row for every step, written as it happens, so that a run can be watched, plotted, and resumed with its history.
+
+Read first: `trainer.py`.
+"""
 import csv
 import io
 from pathlib import Path

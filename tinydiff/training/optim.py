@@ -1,10 +1,16 @@
-"""From gradients to better weights: AdamW, the clipping of gradients, the learning rate over a run, the running average of the weights."""
+"""From gradients to better weights: AdamW, the clipping of gradients, the learning rate over a run, the running average of the weights.
+
+Read first: `autograd.py`.
+"""
 import copy
 import math
+from typing import Iterable
 
 import numpy as np
 
 from tinydiff import kernels
+from tinydiff.autograd import Tensor
+from tinydiff.nn import Module
 
 
 class AdamW:
@@ -19,7 +25,8 @@ class AdamW:
     `lr` may be changed between steps. m and v are lists of arrays, in the order of params.
     """
 
-    def __init__(self, params, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01):
+    def __init__(self, params: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.01):
         self.params = list(params)
         if not self.params:
             raise ValueError("AdamW: no parameters; give it model.parameters()")
@@ -53,7 +60,7 @@ class EMA:
     of them, until d comes to max_decay. (Polyak and Juditsky 1992; the warm-up is Crowson's, in k-diffusion.)
     """
 
-    def __init__(self, model, max_decay: float = 0.999, power: float = 2 / 3):
+    def __init__(self, model: Module, max_decay: float = 0.999, power: float = 2 / 3):
         self.model = copy.deepcopy(model).eval()
         self.model.zero_grad()
         self._source, self._averages = model.parameters(), self.model.parameters()
@@ -71,7 +78,7 @@ class EMA:
         for average, p in zip(averages, self._source):
             average += (1 - decay) * (p.data - average)
 
-    def start_update(self, params) -> tuple[list[np.ndarray], float]:
+    def start_update(self, params: list[Tensor]) -> tuple[list[np.ndarray], float]:
         """The arrays to move and their decay, counted as one update: for `update`, and for an optimizer that updates both in one pass.
 
         Raises ValueError unless params are those of the network that is averaged.
@@ -83,12 +90,12 @@ class EMA:
         return [average.writable() for average in self._averages], decay
 
 
-def grad_norm(params) -> float:
+def grad_norm(params: Iterable[Tensor]) -> float:
     """The length of the gradient of all parameters as one vector. Non-finite where any entry is."""
     return math.sqrt(kernels.squared_norm([p.grad for p in params]))
 
 
-def clip_grad_norm(params, max_norm: float) -> float:
+def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     """Shortens the gradient of all parameters, as one vector, to max_norm if it is longer. Returns the length that it had.
 
     Keeps one freak batch from throwing the weights far off. Pascanu, Mikolov and Bengio 2013 (arXiv 1211.5063, algorithm 1).

@@ -1,5 +1,10 @@
-"""The processes that share a run, as each of them sees the others."""
-from contextlib import nullcontext
+"""The processes that share a run, as each of them sees the others.
+
+Read first: `__init__.py`.
+"""
+from contextlib import AbstractContextManager, nullcontext
+
+from tinydiff.autograd import Tensor
 
 
 class Ranks:
@@ -14,12 +19,12 @@ class Ranks:
         """Which of n pictures are this rank's. The parts, in order, make 0 to n-1; rank 0's is the largest, by one at most."""
         return slice(-(-n * self.rank // self.size), -(-n * (self.rank + 1) // self.size))
 
-    def backward(self, loss, params) -> None:
+    def backward(self, loss: Tensor | None, params: list[Tensor]) -> None:
         """loss.backward(), and after it every parameter's .grad, with what was there before, summed over the ranks.
 
         loss is None on a rank whose part is empty, and only the last loss of a step should come here (see micro_batch).
         """
-        loss.backward()
+        loss.backward()     # type: ignore[union-attr]   # one process alone has a part of every batch
 
     def total(self, value: float) -> float:
         """The sum of value over the ranks."""
@@ -32,7 +37,7 @@ class Ranks:
     def require_same(self, facts: dict) -> None:
         """Raises ValueError on all ranks, naming what differs, unless all give the same facts, {name: value}, values perhaps dicts again."""
 
-    def together(self):
+    def together(self) -> AbstractContextManager:
         """A context in which an OSError or ValueError of one rank, outside of `backward`, is raised by all: none is left to wait for it."""
         return nullcontext()
 

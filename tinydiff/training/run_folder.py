@@ -1,4 +1,7 @@
-"""What a run keeps on disk, such that a power cut at any moment leaves it whole: config.json, log.csv and its last two checkpoints."""
+"""What a run keeps on disk, such that a power cut at any moment leaves it whole: config.json, log.csv and its last two checkpoints.
+
+Read first: `checkpoint.py`, `log.py`.
+"""
 import json
 import os
 import tempfile

@@ -4,6 +4,8 @@ A draw is made by `np.random.default_rng([seed, STREAM, step, i])`, i the pictur
 is known from the seed and from where in the run it is used; nothing about randomness has to be saved, a resumed run draws what the unbroken
 run would have drawn, and processes that share a batch draw what one alone would. (Stream 6 belongs to the samplers, 40 to
 49 to `metrics` and the likelihoods.)
+
+Read first: `__init__.py`.
 """
 INIT = 0        # the network's first weights: [seed, INIT]
 ORDER = 1       # the order of the pictures: [seed, ORDER, epoch]

@@ -1,4 +1,7 @@
-"""The training loop: a picture, noise, the network's guess, a step towards a better one; and all that a long run needs around it."""
+"""The training loop: a picture, noise, the network's guess, a step towards a better one; and all that a long run needs around it.
+
+Read first: `batches.py`, `optim.py`.
+"""
 import functools
 import itertools
 import math
@@ -7,12 +10,15 @@ import zlib
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinydiff import diffusion
 from tinydiff.autograd import no_grad
-from tinydiff.data import Rows
+from tinydiff.data import ImageSet, Rows
+from tinydiff.nn import UNet, UNetConfig
 from tinydiff.training.batches import held_out_batches, split, steps_per_epoch, training_batch
 from tinydiff.training.checkpoint import load_checkpoint, run_config
 from tinydiff.training.config import TrainConfig
@@ -47,7 +53,7 @@ class Trainer:
     Raises ValueError where model and pictures don't fit, or where ranks differ in them, in settings or in code.
     """
 
-    def __init__(self, model, image_set, config: TrainConfig, out_dir, ranks: Ranks = Ranks()):
+    def __init__(self, model: UNet, image_set: ImageSet, config: TrainConfig, out_dir: str | Path, ranks: Ranks = Ranks()):
         images, labels = image_set.images, image_set.labels
         if len(images) < 2:
             raise ValueError(f"Trainer: {len(images)} picture to train on; at least 2 are needed")
@@ -77,7 +83,8 @@ class Trainer:
         ranks.require_same(run_config(self) | self._weights())
 
     @classmethod
-    def resume(cls, image_set, out_dir, ranks: Ranks = Ranks(), config: TrainConfig | None = None, unet=None) -> "Trainer":
+    def resume(cls, image_set: ImageSet, out_dir: str | Path, ranks: Ranks = Ranks(), config: TrainConfig | None = None,
+               unet: UNetConfig | None = None) -> "Trainer":
         """The trainer of the run in `out_dir`, as it was at its last checkpoint; what follows is the same, bit for bit, as without a stop.
 
         config, unet: what the run is now asked to be, a TrainConfig and a UNetConfig; None for what it was. More epochs go on with the
@@ -106,6 +113,7 @@ class Trainer:
 
     @property
     def epoch(self) -> int:
+        """The epoch, from 1, of the step taken last; 0 before the first."""
         return -(-self.global_step // self.steps_per_epoch)
 
     def step(self) -> float:
@@ -139,7 +147,7 @@ class Trainer:
                              "seconds": round(time.perf_counter() - start, 4)})
         return value
 
-    def fit(self, on_step=None, on_epoch=None) -> None:
+    def fit(self, on_step: Callable | None = None, on_epoch: Callable | None = None) -> None:
         """Trains to the end of the run, from wherever it is.
 
         on_step(trainer, row) follows each step, row as in `history` with images_per_second instead of held_out_loss;
@@ -203,7 +211,7 @@ class Trainer:
                 rows.append({"epoch": epoch, "loss": loss, "held_out_loss": steps[-1]["held_out_loss"]})
         return rows
 
-    def denoiser(self, y=None):
+    def denoiser(self, y: ArrayLike | None = None) -> Callable:
         """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`. y: (N,) labels, or None for none."""
         return diffusion.denoiser(self.ema.model, self.schedule, self.config.target, y)
 

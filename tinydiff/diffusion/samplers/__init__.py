@@ -27,6 +27,8 @@ Arguments that all samplers share:
     steps     how many steps (None: all T), or the decreasing times t themselves, the first of which x_T is at
     seed      of the noise that is added on the way
     first     index of x_T's first picture in the whole set: a set made in chunks is then the set made at once
+
+Read first: `diffusion/schedules.py`, `diffusion/denoiser.py`.
 """
 from tinydiff.diffusion.samplers.common import Step, initial_noise
 from tinydiff.diffusion.samplers.ddim import ddim

@@ -1,13 +1,19 @@
 """What every sampler needs: the steps to take, and noise that depends on the seed, the step and the picture only.
 
 Some think in Karras' noise level, sigma/alpha: how much noise a picture x/alpha has, whose signal is whole. lambda is its negative logarithm.
+
+Read first: `__init__.py`.
 """
 from math import inf, log, sqrt
-from typing import Iterator, NamedTuple
+from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from tinydiff.diffusion.schedules import Schedule
 from tinydiff.diffusion.times import timesteps
+
+Steps = int | Sequence[float] | np.ndarray | None  # how many steps, or the decreasing times themselves; None for all T
 
 SAMPLING = 6  # the stream of all random numbers drawn here; training has its own streams
 
@@ -30,12 +36,13 @@ class Move(NamedTuple):
     sigma_s: float
 
 
-def moves(schedule, steps=None) -> Iterator[Move]:
+def moves(schedule: Schedule, steps: Steps = None) -> Iterator[Move]:
     """The steps of a sampler in order; the last goes to the clean picture: s = -1, alpha_s = 1, sigma_s = 0.
 
     steps  how many (trailing spacing), None for all T, or an array of decreasing times in 0 to T-1.
     """
-    ts = timesteps(schedule, schedule.T if steps is None else steps) if np.ndim(steps) == 0 else np.asarray(steps, dtype=np.float64)
+    steps = schedule.T if steps is None else steps
+    ts = np.asarray(steps, dtype=np.float64) if np.ndim(steps) else timesteps(schedule, steps)  # type: ignore[arg-type]
     if ts.ndim != 1 or ts.size == 0 or np.any(np.diff(ts) >= 0) or ts[0] > schedule.T - 1 or ts[-1] < 0:
         raise ValueError(f"steps: the times of a sampler must be 1-D and fall from at most T-1 = {schedule.T - 1} to at least 0, got {ts}")
     stops = [*ts.tolist(), -1.0]
@@ -43,7 +50,7 @@ def moves(schedule, steps=None) -> Iterator[Move]:
         yield Move(number, t, s, *schedule.at(t), *schedule.at(s))
 
 
-def noise(shape, dtype, seed: int, number: int, first: int = 0) -> np.ndarray:
+def noise(shape: tuple[int, ...], dtype: DTypeLike, seed: int, number: int, first: int = 0) -> np.ndarray:
     """N(0, I) of `shape` (N,...) for step `number`, drawn for each picture by itself, so that it is the same in any chunk.
 
     Drawn in float64 and rounded to dtype: a run in float64 gets the same noise as one in float32.
@@ -52,7 +59,7 @@ def noise(shape, dtype, seed: int, number: int, first: int = 0) -> np.ndarray:
     return np.array(pictures, dtype=dtype).reshape(shape)
 
 
-def initial_noise(schedule, shape, seed: int = 0, first: int = 0, dtype=np.float32) -> np.ndarray:
+def initial_noise(schedule: Schedule, shape: tuple[int, ...], seed: int = 0, first: int = 0, dtype: DTypeLike = np.float32) -> np.ndarray:
     """x_T: where sampling starts, sigma_T times N(0, I), of `shape` (N,H,W,C). Step number 0 of the seed's noise."""
     return float(schedule.sigma[-1]) * noise(shape, dtype, seed, 0, first)
 
@@ -82,13 +89,3 @@ def lambda_at(alpha: float, sigma: float) -> float:
     if sigma == 0:
         return inf
     return log(alpha / sigma) if alpha > 0 else -inf
-
-
-def time_at(schedule, level: float) -> float:
-    """The time t at which sigma_t / alpha_t = level > 0, the way back from `schedule.at`; T-1 for all levels beyond the schedule's last."""
-    # Between grid points alpha^2 and sigma^2 are linear in t, so this is too. It is negative where the noise is less than `level`.
-    excess = np.concatenate([[0.0], schedule.sigma**2]) - level**2 * np.concatenate([[1.0], schedule.alpha**2])  # (T+1,), from t = -1
-    before = np.flatnonzero(excess < 0)[-1]
-    if before == schedule.T:
-        return schedule.T - 1.0
-    return float(before - 1 + excess[before] / (excess[before] - excess[before + 1]))

@@ -1,7 +1,7 @@
 """DDPM: walk the forward process backwards, one random step at a time (Ho et al. 2020, arXiv 2006.11239, algorithm 2).
 
 If x_0 were known, Bayes' rule would give the exact way back from t to an earlier s (equations 6 and 7; here for any alpha and sigma, as in
-Kingma et al. 2021, arXiv 2107.00630, appendix A):
+Kingma et al. 2021, arXiv 2107.00630, appendix A; derived in `posterior.py`, where sigma_{t|s}^2 is beta and the variance beta_tilde):
 
     q(x_s | x_t, x_0) = N(mean, variance)
     mean     = alpha_{t|s} sigma_s^2 / sigma_t^2  x_t  +  alpha_s sigma_{t|s}^2 / sigma_t^2  x_0
@@ -17,19 +17,25 @@ Which variance to draw with (Ho et al., section 3.2):
     learned      what the network says, pixel by pixel (Nichol and Dhariwal 2021, arXiv 2102.09672, equation 15)
 
 At the last step, to the clean picture, the mean is the guess itself, and no noise is added (Ho et al., algorithm 2, line 3).
+
+Read first: `common.py`, `diffusion/posterior.py`.
 """
 from math import sqrt
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import Step, moves, noise, transition_variance
+from tinydiff.diffusion.samplers.common import Step, Steps, moves, noise, transition_variance
+from tinydiff.diffusion.schedules import Schedule
 
 VARIANCES = ("fixed_small", "fixed_large", "learned")
 
 
-def ddpm(denoise, schedule, x_T, steps=None, seed=0, *, variance=None, first=0) -> Iterator[Step]:
-    """Ancestral sampling. Arguments: see `tinydiff.diffusion.samplers`. Best with all T steps; for fewer, `ddim` is better.
+def ddpm(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *,
+         variance: str | None = None, first: int = 0) -> Iterator[Step]:
+    """From noise x_T (N,H,W,C) to pictures, a Step after each step, by ancestral sampling (Ho et al. 2020, arXiv 2006.11239, algorithm 2).
+
+    Arguments that all samplers share: help(td.diffusion.samplers). Best with all T steps; for fewer, `ddim` is better.
 
     variance  "fixed_small", "fixed_large", or "learned": denoise.log_variance(x, t, s) then gives its logarithm, for the step from t to s, in
               the shape of x. None: learned where the denoiser has log_variance, otherwise fixed_small. Raises ValueError for another name,

@@ -8,20 +8,28 @@ removes as much, so that x_t decays e^{-eta h} faster and x_0 comes in as much s
     D   = (1 + 1 / 2r) x_0 - (1 / 2r) x_0_last,     r = h_last / h
 
 eta = 0 is `dpmpp_2m`; eta = 1 with D = x_0 is DDPM. First order at the first step and at the last.
+
+Read first: `dpmpp_2m.py`.
 """
 from math import exp, expm1, sqrt
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import Step, check_eta, lambda_at, moves, noise
+from tinydiff.diffusion.samplers.common import Step, Steps, check_eta, lambda_at, moves, noise
+from tinydiff.diffusion.schedules import Schedule
 
 
-def dpmpp_2m_sde(denoise, schedule, x_T, steps=None, seed=0, *, eta=1.0, first=0) -> Iterator[Step]:
-    """Arguments: see `tinydiff.diffusion.samplers`; eta >= 0, the amount of fresh noise. Raises ValueError for another eta."""
+def dpmpp_2m_sde(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *,
+                 eta: float = 1.0, first: int = 0) -> Iterator[Step]:
+    """From noise x_T (N,H,W,C) to pictures, a Step after each step, by SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095).
+
+    Arguments that all samplers share: help(td.diffusion.samplers).
+    eta  0 or more, the amount of fresh noise (0: `dpmpp_2m`). Raises ValueError for another.
+    """
     check_eta("dpmpp_2m_sde", eta)
     x = np.asarray(x_T)
-    x0_last = h_last = None
+    x0_last, h_last = None, 0.0
     for number, t, s, alpha_t, sigma_t, alpha_s, sigma_s in moves(schedule, steps):
         h = lambda_at(alpha_s, sigma_s) - lambda_at(alpha_t, sigma_t)
         eta_h = eta * h if eta > 0 else 0.0  # h may be infinite, and 0 times that is no number

@@ -11,17 +11,26 @@ With eta > 0 the step goes to less noise than is due, sigma_down for sigma_s, an
 (k-diffusion, `sample_dpmpp_2s_ancestral`, at eta = 1).
 
 There is no half way to lambda = inf, the clean end, nor from lambda = -inf, where alpha_t = 0: these steps have D = x_0, first order.
+
+Read first: `dpmpp_2m.py`.
 """
-from math import exp, expm1, isfinite
-from typing import Iterator
+from math import expm1, isfinite
+from typing import Callable, Iterator
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import Step, ancestral_split, check_eta, lambda_at, moves, noise, time_at
+from tinydiff.diffusion.samplers.common import Step, Steps, ancestral_split, check_eta, lambda_at, moves, noise
+from tinydiff.diffusion.schedules import Schedule
+from tinydiff.diffusion.times import time_of_log_snr
 
 
-def dpmpp_2s(denoise, schedule, x_T, steps=None, seed=0, *, eta=0.0, first=0) -> Iterator[Step]:
-    """Arguments: see `tinydiff.diffusion.samplers`; eta >= 0, the amount of fresh noise. Raises ValueError for another eta."""
+def dpmpp_2s(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *,
+             eta: float = 0.0, first: int = 0) -> Iterator[Step]:
+    """From noise x_T (N,H,W,C) to pictures, a Step after each step, by DPM-Solver++(2S) (Lu et al. 2022, arXiv 2211.01095, algorithm 1).
+
+    Arguments that all samplers share: help(td.diffusion.samplers).
+    eta  0 or more, the amount of fresh noise (1: the ancestral one). Raises ValueError for another.
+    """
     check_eta("dpmpp_2s", eta)
     x = np.asarray(x_T)
     for move in moves(schedule, steps):
@@ -31,7 +40,7 @@ def dpmpp_2s(denoise, schedule, x_T, steps=None, seed=0, *, eta=0.0, first=0) ->
         h = lambda_at(alpha_s, sigma_down) - lambda_t
         x0 = D = denoise(x, t)
         if isfinite(h):
-            m = time_at(schedule, exp(-lambda_t - h / 2))
+            m = float(time_of_log_snr(schedule, 2 * lambda_t + h))  # lambda is half the log SNR
             alpha_m, sigma_m = schedule.at(m)
             D = denoise(sigma_m / sigma_t * x - alpha_m * expm1(-h / 2) * x0, m)
         x = sigma_down / sigma_t * x - alpha_s * expm1(-h) * D

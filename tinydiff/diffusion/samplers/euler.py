@@ -13,16 +13,23 @@ holds x_0 and eps still for a step:
 
 Since x_t = alpha_t x_0 + sigma_t eps, that is alpha_s x_0 + sigma_s eps: DDIM's step. The same again comes out in Karras' coordinates x/alpha
 and sigma/alpha, where d(x/alpha) = eps d(sigma/alpha); here alpha may be 0.
+
+Read first: `ddim.py`.
 """
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import Step, moves
+from tinydiff.diffusion.samplers.common import Step, Steps, moves
+from tinydiff.diffusion.schedules import Schedule
 
 
-def euler(denoise, schedule, x_T, steps=None, seed=0, *, first=0) -> Iterator[Step]:
-    """Arguments: see `tinydiff.diffusion.samplers`. Deterministic: seed and first change nothing."""
+def euler(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *, first: int = 0) -> Iterator[Step]:
+    """From noise x_T (N,H,W,C) to pictures, a Step after each step, by Euler's method (Karras et al. 2022, arXiv 2206.00364, algorithm 1).
+
+    Arguments that all samplers share: help(td.diffusion.samplers). Deterministic: seed and
+    first change nothing.
+    """
     x = np.asarray(x_T)
     for _, t, s, alpha_t, sigma_t, alpha_s, sigma_s in moves(schedule, steps):
         x0 = denoise(x, t)

@@ -8,16 +8,24 @@ and noise of standard deviation sigma_up is added:
 
 k-diffusion has alpha = 1, where sigma_{t|s}^2 = sigma_t^2 - sigma_s^2. For eta from 0 to 1 this is DDIM with the same eta; more is allowed, up
 to where all noise is drawn afresh.
+
+Read first: `euler.py`.
 """
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import Step, ancestral_split, check_eta, moves, noise
+from tinydiff.diffusion.samplers.common import Step, Steps, ancestral_split, check_eta, moves, noise
+from tinydiff.diffusion.schedules import Schedule
 
 
-def euler_ancestral(denoise, schedule, x_T, steps=None, seed=0, *, eta=1.0, first=0) -> Iterator[Step]:
-    """Arguments: see `tinydiff.diffusion.samplers`; eta >= 0, the amount of fresh noise (1: DDPM's). Raises ValueError for another eta."""
+def euler_ancestral(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *,
+                    eta: float = 1.0, first: int = 0) -> Iterator[Step]:
+    """From noise x_T (N,H,W,C) to pictures, a Step after each step, by Euler's method with fresh noise (Crowson 2022, k-diffusion).
+
+    Arguments that all samplers share: help(td.diffusion.samplers).
+    eta  0 or more, the amount of fresh noise (1: DDPM's). Raises ValueError for another.
+    """
     check_eta("euler_ancestral", eta)
     x = np.asarray(x_T)
     for move in moves(schedule, steps):

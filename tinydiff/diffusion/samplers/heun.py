@@ -18,17 +18,24 @@ errors earlier steps made drowns in it:
     x_t^  = alpha_{t^|t} x_t + sigma_{t^|t} s_noise z,     z from N(0, I)
 
 The schedule's last level is the highest that the network knows, so t^ goes no further.
+
+Read first: `euler.py`.
 """
-from math import inf, sqrt
-from typing import Iterator
+from math import inf, log, sqrt
+from typing import Callable, Iterator
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import Step, moves, noise, time_at
+from tinydiff.diffusion.samplers.common import Step, Steps, moves, noise
+from tinydiff.diffusion.schedules import Schedule
+from tinydiff.diffusion.times import time_of_log_snr
 
 
-def heun(denoise, schedule, x_T, steps=None, seed=0, *, s_churn=0.0, s_tmin=0.0, s_tmax=inf, s_noise=1.0, first=0) -> Iterator[Step]:
-    """Arguments: see `tinydiff.diffusion.samplers`, and
+def heun(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *,
+         s_churn: float = 0.0, s_tmin: float = 0.0, s_tmax: float = inf, s_noise: float = 1.0, first: int = 0) -> Iterator[Step]:
+    """From noise x_T (N,H,W,C) to pictures, a Step after each step, by Heun's method (Karras et al. 2022, arXiv 2206.00364, algorithm 2).
+
+    Arguments that all samplers share: help(td.diffusion.samplers).
 
     s_churn         how much noise is added and removed again over all steps; 0 is deterministic
     s_tmin, s_tmax  the noise levels sigma/alpha between which it is
@@ -44,7 +51,7 @@ def heun(denoise, schedule, x_T, steps=None, seed=0, *, s_churn=0.0, s_tmin=0.0,
     for number, t, s, alpha_t, sigma_t, alpha_s, sigma_s in walk:
         if s_churn > 0 and alpha_t > 0 and s_tmin <= sigma_t / alpha_t <= s_tmax:
             gamma = min(s_churn / len(walk), sqrt(2) - 1)
-            t_hat = time_at(schedule, (1 + gamma) * sigma_t / alpha_t)
+            t_hat = float(time_of_log_snr(schedule, -2 * log((1 + gamma) * sigma_t / alpha_t)))
             alpha_hat, sigma_hat = schedule.at(t_hat)
             added = sigma_hat**2 - (alpha_hat / alpha_t) ** 2 * sigma_t**2  # sigma_{t^|t}^2
             if added > 0:

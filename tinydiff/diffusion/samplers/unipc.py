@@ -17,19 +17,27 @@ UniC  The next step asks the network at this x_s anyway. Its guess x_0' is the o
 
 In the first step there is no last guess: UniP-1 is DDIM, and UniC-1 weighs slope with J_0 / 2. That goes for a start at alpha_t = 0, too, where h
 is infinite: half of the change is right to first order in alpha_s. The last step, to lambda = inf, is DDIM, and nothing comes after it.
+
+Read first: `dpmpp_2m.py`.
 """
 from math import expm1
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 
-from tinydiff.diffusion.samplers.common import Step, lambda_at, moves
+from tinydiff.diffusion.samplers.common import Step, Steps, lambda_at, moves
+from tinydiff.diffusion.schedules import Schedule
 
 
-def unipc(denoise, schedule, x_T, steps=None, seed=0, *, first=0) -> Iterator[Step]:
-    """Arguments: see `tinydiff.diffusion.samplers`. Deterministic: seed and first change nothing. Step.x is what UniP predicts."""
+def unipc(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *, first: int = 0) -> Iterator[Step]:
+    """From noise x_T (N,H,W,C) to pictures, a Step after each step, by UniPC of order 2 (Zhao et al. 2023, arXiv 2302.04867).
+
+    Arguments that all samplers share: help(td.diffusion.samplers). Deterministic: seed and
+    first change nothing. Step.x is what UniP predicts.
+    """
     x = np.asarray(x_T)
-    x0_last = slope_last = held = r = h = None  # held: x at t if the guess had not changed on the way there
+    h = 0.0
+    x0_last = slope_last = held = r = None  # held: x at t if the guess had not changed on the way there
     for _, t, s, alpha_t, sigma_t, alpha_s, sigma_s in moves(schedule, steps):
         x0 = denoise(x, t)
         h_last, h = h, lambda_at(alpha_s, sigma_s) - lambda_at(alpha_t, sigma_t)
