@@ -71,7 +71,7 @@ def guard() -> socket.socket:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code < 0 and -code != signal.SIGINT:
             with suppress(OSError):                             # where the terminal is gone too
-                print(f"{name}, process {child}, is dead ({signal.strsignal(-code)}), and the job ends here; the last checkpoint is intact",
+                print(f"{name}, process {child}, is dead ({signal.strsignal(-code)}), and the job ends here; the last checkpoint, if any, is intact",
                       file=sys.stderr, flush=True)
         os._exit(code if code >= 0 else 128 - code)             # as a shell says it
     guardian_end.close()

@@ -6,6 +6,7 @@ that what only one should write can be told.
 import dataclasses
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -147,6 +148,21 @@ def interrupt(out, ranks):
         run.fit(ready(out, ranks))
     except KeyboardInterrupt as error:
         return {"step": run.global_step, "saved": saved, "error": type(error).__name__}
+
+
+def interrupt_saving(out, ranks):
+    """Ctrl-C comes while the checkpoint of an epoch is written."""
+    run, saved = plain(out, ranks), []
+
+    def save(path, run):
+        saved.append(run.global_step)
+        os.kill(os.getpid(), signal.SIGINT)
+        checkpoint.save_checkpoint(path, run)
+    run_folder.save_checkpoint = save
+    try:
+        run.fit()
+    except KeyboardInterrupt:
+        return {"step": run.global_step, "saved": saved}
 
 
 def ready(out, ranks):

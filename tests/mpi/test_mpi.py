@@ -179,6 +179,10 @@ def test_ctrl_c_and_kill_save_once(rank, number, error, tmp_path):
     assert err.count("stopping at the next moment") == (rank != 1) and "Traceback" not in err
 
 
+def test_ctrl_c_while_saving_saves_once(tmp_path):
+    assert job(2, "interrupt_saving", tmp_path) == [{"step": 3, "saved": [3]}, {"step": 3, "saved": []}]
+
+
 def test_threads_are_the_hosts_cores_shared(tmp_path):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert job(2, "threads", tmp_path, NUMBA_NUM_THREADS=str(cores)) == [max(1, cores // 2)] * 2
