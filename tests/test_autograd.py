@@ -280,7 +280,8 @@ def test_backward_may_add_to_the_gradient_that_is_there(own_primitive, lazy, aga
     assert again or other.grad == [2.0]
 
 
-@pytest.mark.parametrize("op", [lambda xs: ops.conv2d(xs, np.arange(24.0).reshape(1, 1, 4, 6)), lambda xs: ops.group_norm(xs, np.ones(4), np.zeros(4), 2)])
+@pytest.mark.parametrize("op", [lambda xs: ops.conv2d(xs, np.arange(24.0).reshape(1, 1, 4, 6)),
+                                lambda xs: ops.group_norm(xs, np.ones(4), np.zeros(4), 2)])
 def test_one_tensor_twice_in_a_list_with_another_use_besides(op):
     """The ops that add to a gradient that is there, as a network might use them: [x, x] and x once more."""
     x = np.random.default_rng(0).standard_normal((2, 3, 3, 2))
