@@ -24,11 +24,11 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from tinydiff.diffusion.posterior import posterior
-from tinydiff.diffusion.samplers.common import Steps, moves
+from tinydiff.diffusion.samplers.common import Steps, keyed_normal, moves
+from tinydiff.diffusion.samplers.ddpm import VARIANCES
 from tinydiff.diffusion.schedules import Schedule
 
 BOUND_NOISE = 43  # a stream of random numbers: the noise of step n and picture i is drawn by default_rng([seed, BOUND_NOISE, n, i])
-VARIANCES = ("fixed_small", "fixed_large", "learned")
 LEAST_CHANCE = 1e-12  # of a byte: one that the decoder rules out costs 40 bits, not infinitely many
 
 
@@ -123,8 +123,3 @@ def in_model_space(name, images) -> np.ndarray:
     if images.ndim != 4 or 0 in images.shape:
         raise ValueError(f"{name}: images must be (N,H,W,C) with at least one picture, got {images.shape}")
     return images / 127.5 - 1
-
-
-def keyed_normal(shape, key, first=0) -> np.ndarray:
-    """N(0, I) of `shape` (N,...), picture i drawn by default_rng([*key, first + i]), so that it is the same in any chunk. float64."""
-    return np.array([np.random.default_rng([*key, first + i]).standard_normal(shape[1:]) for i in range(shape[0])])
