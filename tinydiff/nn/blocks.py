@@ -1,4 +1,5 @@
-"""The two blocks that the U-Net is built of: a residual block that knows the time, and self-attention over the pixels.
+"""The two blocks that the U-Net is built of: a residual block that knows the time, and self-attention over the pixels. What a block computes is
+added to its input (hence residual), so that gradients pass through many blocks as through none.
 
 After Dhariwal and Nichol 2021 (arXiv 2105.05233) and Ho, Jain and Abbeel 2020 (arXiv 2006.11239, appendix B). The last convolution of each block
 starts at zero, so that at first every block passes its input on unchanged and a deep network starts out as a shallow one.

@@ -15,6 +15,9 @@ After Ronneberger et al. 2015 (arXiv 1505.04597) and, with residual blocks, atte
       up[0]    64 pixels    block  block  block
     norm_out, conv_out
 
+On the way down pictures shrink and channels grow: a filter of 3x3 sees ever more of the picture, at the bottom all of it. On the way up they grow
+again, and the skips bring back the details that were lost in between.
+
 Read first: `blocks.py`.
 """
 import math
