@@ -197,13 +197,8 @@ def parser():
     return p
 
 
-def prepare(args, ranks):
-    """What the flags ask for: the start, the number of pictures, those it starts from.
-
-    Raises ValueError or OSError, with what to do, where that can't be, and where ranks differ in what they start from.
-    """
-    use_threads(args.threads)
-    way = next((way for way in FLAGS if way != "new" and getattr(args, way)), "new")
+def check_flags(args, way):
+    """Raises ValueError for a flag that this way to start has no use for, and for no pictures."""
     for flag in sorted({flag for flags in FLAGS.values() for flag in flags}):
         value = getattr(args, flag)
         if value is not None and flag not in FLAGS[way]:
@@ -211,6 +206,16 @@ def prepare(args, ranks):
             raise ValueError(f"--{flag} means nothing " + (f"without {goes}" if way == "new" else f"with --{way}"))
         if flag in ("count", "frames") and value is not None and value < 1:
             raise ValueError(f"--{flag} is {value}; it must be at least 1")
+
+
+def prepare(args, ranks):
+    """What the flags ask for: the start, the number of pictures, those it starts from.
+
+    Raises ValueError or OSError, with what to do, where that can't be, and where ranks differ in what they start from.
+    """
+    use_threads(args.threads)
+    way = next((way for way in FLAGS if way != "new" and getattr(args, way)), "new")
+    check_flags(args, way)
     if args.out.exists() and any(args.out.iterdir()):
         raise ValueError(f"{args.out} already holds something: give another folder with --out")
     network = Network(args)
