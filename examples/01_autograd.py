@@ -5,7 +5,7 @@
 You will see the chain rule done by hand beside `backward()` and beside finite differences, why 1e-5 is a good step to measure with, what a
 gradient is good for, and how an op of your own is written and checked.
 
-Read next: tinydiff/autograd.py, the whole engine, then tinydiff/ops/elementwise.py and tinydiff/gradcheck.py. The next example is
+Read next: tinydiff/autograd.py, the whole engine, then tinydiff/gradcheck.py and tinydiff/ops/elementwise.py. The next example is
 02_fit_a_curve.py.
 """
 import textwrap

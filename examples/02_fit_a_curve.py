@@ -5,7 +5,7 @@
 You will see the whole of training, which is four lines whatever the network is; what the network knows after 0, 20, 100, ... steps; when it
 begins to learn the noise by heart; and what is left of it without the bends, silu, between its layers.
 
-Read next: tinydiff/nn/layers.py and module.py, what a network is made of, and AdamW in tinydiff/training/optim.py. The next example is
+Read next: tinydiff/nn/module.py and layers.py, what a network is made of, and AdamW in tinydiff/training/optim.py. The next example is
 03_convolution.py.
 """
 from pathlib import Path

@@ -9,8 +9,8 @@
     python examples/sample_cats.py --interpolate cat:7 cat:8 --frames 12 --gif
 
 PICTURE is a file, or cat:N, a cartoon cat that is drawn for you. Each picture is written to --out as a file of its own, a chunk at a time, so
-that memory doesn't grow with --count; sheet.png shows the first ones. Read this file from the bottom up, or from the top down: the
-network, then the ways to start, one function each, then the drawing.
+that memory doesn't grow with --count; sheet.png shows the first ones. Read this file from the top down: the network, then the
+ways to start, one function each, then the drawing; what the flags say comes last.
 """
 import sys
 import zlib
@@ -69,9 +69,11 @@ class Network:
         return THRESHOLDS[self.threshold](denoise)
 
     def noise(self, first, n):
+        """x_T (n,H,W,3) of pictures first to first+n-1."""
         return initial_noise(self.schedule, (n, self.size, self.size, 3), self.seed, first)
 
     def sample(self, x, times, first):
+        """The steps of the sampler from x, the pictures from number `first` on, at the first of the times."""
         return SAMPLERS[self.sampler](self.denoise(len(x)), self.schedule, x, times, self.seed, first=first)
 
 
@@ -147,6 +149,7 @@ def draw(start, count, out, film, ranks):
 
 
 def or_else(value, default):
+    """The value of a flag, or the default where it wasn't given."""
     return default if value is None else value
 
 
@@ -194,13 +197,8 @@ def parser():
     return p
 
 
-def prepare(args, ranks):
-    """What the flags ask for: the start, the number of pictures, those it starts from.
-
-    Raises ValueError or OSError, with what to do, where that can't be, and where ranks differ in what they start from.
-    """
-    use_threads(args.threads)
-    way = next((way for way in FLAGS if way != "new" and getattr(args, way)), "new")
+def check_flags(args, way):
+    """Raises ValueError for a flag that this way to start has no use for, and for no pictures."""
     for flag in sorted({flag for flags in FLAGS.values() for flag in flags}):
         value = getattr(args, flag)
         if value is not None and flag not in FLAGS[way]:
@@ -208,6 +206,16 @@ def prepare(args, ranks):
             raise ValueError(f"--{flag} means nothing " + (f"without {goes}" if way == "new" else f"with --{way}"))
         if flag in ("count", "frames") and value is not None and value < 1:
             raise ValueError(f"--{flag} is {value}; it must be at least 1")
+
+
+def prepare(args, ranks):
+    """What the flags ask for: the start, the number of pictures, those it starts from.
+
+    Raises ValueError or OSError, with what to do, where that can't be, and where ranks differ in what they start from.
+    """
+    use_threads(args.threads)
+    way = next((way for way in FLAGS if way != "new" and getattr(args, way)), "new")
+    check_flags(args, way)
     if args.out.exists() and any(args.out.iterdir()):
         raise ValueError(f"{args.out} already holds something: give another folder with --out")
     network = Network(args)

@@ -4,7 +4,8 @@
     python examples/train_cats.py --data photos.zip --out runs/photos
     python examples/train_cats.py --data oxford-pets --out runs/pets           downloads photographs of cats, 810 MB, and learns from those
 
-Read this file from the bottom up, or from the top down and skip what you don't need: main, then the four stages, one function each.
+Read it from the top down: the four stages, one function each, are the whole of it. Below stand, each under a heading, what the stages draw with,
+the words they print, the command line, and what must be there before the first stage; main, at the end, puts them together.
 """
 import argparse
 import json
@@ -47,6 +48,8 @@ FILES = {"report.html": "the whole run as one page: open it in a browser", "samp
 NEW_EACH_TIME = ("out", "resume", "threads", "mpi")             # the flags that are not kept for --resume
 
 
+# The four stages.
+
 def stage_input(image_set, out):
     """1. Pictures become one array of bytes."""
     images = image_set.images                                                               # (N,H,W,3) uint8
@@ -56,18 +59,7 @@ def stage_input(image_set, out):
         print(f"They stay on the disk, in {images.filename}, which can be deleted when you no longer train on them.")
     if few_pictures(len(images)):
         print(few_pictures(len(images)))
-    if not image_set.skipped:
-        print("No file had to be skipped.")
-    else:
-        count = len(image_set.skipped)
-        print(f"{'1 file' if count == 1 else f'{count} files'} could not be read and {'was' if count == 1 else 'were'} skipped "
-              f"(see {out / 'skipped.txt'}):")
-        for name, reason in image_set.skipped[:5]:
-            print(one_line(f"  {name}: {reason}"))
-        if count > 5:
-            print(f"  ... and {count - 5} more")
-    lines = [one_line(f"{name}: {reason}") + "\n" for name, reason in image_set.skipped]
-    (out / "skipped.txt").write_text("".join(lines), encoding="utf-8")
+    tell_skipped(image_set.skipped, out / "skipped.txt")
     grid(images[:64]).save(out / "input.png")
     print(f"Some of them: {out / 'input.png'}")
 
@@ -108,21 +100,12 @@ def stage_train(trainer, out):
         print(f"Going on after step {trainer.global_step} of {trainer.total_steps}.")
     progress = Progress(trainer.total_steps, config.epochs, trainer.epoch_rows(), trainer.history[0]["loss"] if trainer.history else None)
 
-    def draw_sheet():
-        path = out / "samples" / f"epoch_{trainer.epoch:03d}.png"
-        if trainer.global_step % trainer.steps_per_epoch == 0 and (trainer.epoch % SHEET_EVERY == 0 or trainer.epoch == config.epochs):
-            new_cats = draw(trainer, whole_rows(trainer, SHEET))
-            if trainer.ranks.rank == 0:
-                sheet(trainer, new_cats).save(path)
-                compare(trainer, new_cats, out)
-                report(out)
-
     def after_epoch(_, row):
         progress.epoch(row)
-        draw_sheet()
+        draw_sheet_if_due(trainer, out)
 
     if trainer.global_step:
-        draw_sheet()                                                                        # the run was stopped while it was being drawn
+        draw_sheet_if_due(trainer, out)                                                     # the run was stopped while it was being drawn
     trainer.fit(on_step=lambda _, row: progress.step(row), on_epoch=after_epoch)
     if trainer.ranks.rank == 0:
         print(loss_text(read_log(out / "log.csv"), unicode=writes_unicode(sys.stdout)))
@@ -131,33 +114,35 @@ def stage_train(trainer, out):
 
 def stage_generate(trainer, out):
     """4. The reverse process: from noise alone, a guess of x_0, a small step towards it, and again."""
-    config, schedule, size = trainer.config, trainer.schedule, trainer.train_images.shape[1:]
-    cats = (whole_rows(trainer, NEW_CATS), *size)
+    config = trainer.config
+    cats = (whole_rows(trainer, NEW_CATS), *trainer.train_images.shape[1:])
     say_stage(4, "Generate", f"{cats} noise -> {config.steps} {config.sampler} steps -> {cats}")
     new_cats = draw(trainer, cats[0])
     if trainer.ranks.rank > 0:
         return
     sheet(trainer, new_cats).save(out / "samples.png")
     compare(trainer, new_cats, out)
-    t, x, moments = schedule.T - 1, initial_noise(schedule, (GIF_CATS, *size), config.seed), []
-    for step in sampler_steps(trainer, x, "filming"):
-        moments.append((t, to_uint8(x), to_uint8(step.x0)))                                 # x_t, and the guess made from it
-        t, x = step.t, step.x
-    moments.append((t, to_uint8(x), to_uint8(x)))
-
-    film = [moments[i] for i in spread(len(moments), FILM)]
-    rows = np.stack([[x_t[0] for _, x_t, _ in film], [x_0[0] for _, _, x_0 in film]])       # (2,8,H,W,3)
-    captions = [f"t = {t:.0f}" if t >= 0 else "the end" for t, _, _ in film]
-    strip(rows, captions, ["x_t: the picture on its way from noise", "x_0: the network's guess, made from it"]).save(out / "reverse.png")
-    chosen = spread(len(moments), GIF_FRAMES)
-    gif((denoising_frame(moments[i][1], moments[i][2], moments[i][0], i / (len(moments) - 1)) for i in chosen), out / "reverse.gif")
+    film(trainer, out)
     report(out)
 
+
+# What the stages draw with.
 
 def sheet(trainer, pictures):
     """A sheet of new pictures (N,H,W,3) uint8; from a network that knows classes, with a column for each."""
     names = trainer.label_names
     return strip(pictures.reshape(-1, len(names), *pictures.shape[1:]), names) if names else grid(pictures)
+
+
+def draw_sheet_if_due(trainer, out):
+    """After every SHEET_EVERY epochs, and after the last one, what the network can draw by now; with it the comparison, the chart and the page."""
+    epoch_done = trainer.global_step % trainer.steps_per_epoch == 0
+    if epoch_done and (trainer.epoch % SHEET_EVERY == 0 or trainer.epoch == trainer.config.epochs):
+        new_cats = draw(trainer, whole_rows(trainer, SHEET))
+        if trainer.ranks.rank == 0:
+            sheet(trainer, new_cats).save(out / "samples" / f"epoch_{trainer.epoch:03d}.png")
+            compare(trainer, new_cats, out)
+            report(out)
 
 
 def compare(trainer, pictures, out):
@@ -212,6 +197,23 @@ def sampler_steps(trainer, x_T, doing, first=0):
     line.clear()
 
 
+def film(trainer, out):
+    """How new pictures come out of the noise: the first one as a strip, GIF_CATS of them as an animation."""
+    size, schedule = trainer.train_images.shape[1:], trainer.schedule
+    t, x, moments = schedule.T - 1, initial_noise(schedule, (GIF_CATS, *size), trainer.config.seed), []
+    for step in sampler_steps(trainer, x, "filming"):
+        moments.append((t, to_uint8(x), to_uint8(step.x0)))                                 # x_t, and the guess made from it
+        t, x = step.t, step.x
+    moments.append((t, to_uint8(x), to_uint8(x)))
+
+    shown = [moments[i] for i in spread(len(moments), FILM)]
+    rows = np.stack([[x_t[0] for _, x_t, _ in shown], [x_0[0] for _, _, x_0 in shown]])     # (2,8,H,W,3)
+    captions = [f"t = {t:.0f}" if t >= 0 else "the end" for t, _, _ in shown]
+    strip(rows, captions, ["x_t: the picture on its way from noise", "x_0: the network's guess, made from it"]).save(out / "reverse.png")
+    chosen = spread(len(moments), GIF_FRAMES)
+    gif((denoising_frame(moments[i][1], moments[i][2], moments[i][0], i / (len(moments) - 1)) for i in chosen), out / "reverse.gif")
+
+
 def report(out):
     """The chart and the page, as far as the run has come."""
     loss_png(read_log(out / "log.csv"), out / "loss.png")
@@ -223,17 +225,38 @@ def spread(n, most):
     return np.unique(np.linspace(0, n - 1, most).round().astype(int))
 
 
-def short(ratio):
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2g}" if ratio >= 0.001 else "< 0.001"
-
-
-def shape(array):
-    return "(" + ", ".join(map(str, array.shape)) + ")"
-
+# The words they print.
 
 def say_stage(number, name, flows):
     print(f"\n{number}. {name}: {flows}\n" + "-" * (len(name) + 3), flush=True)
 
+
+def tell_skipped(skipped, path):
+    """Names the files that could not be read: the first of them here, all of them, one a line, in the file at path."""
+    if not skipped:
+        print("No file had to be skipped.")
+    else:
+        what = "1 file could not be read and was" if len(skipped) == 1 else f"{len(skipped)} files could not be read and were"
+        print(f"{what} skipped (see {path}):")
+        for name, reason in skipped[:5]:
+            print(one_line(f"  {name}: {reason}"))
+        if len(skipped) > 5:
+            print(f"  ... and {len(skipped) - 5} more")
+    lines = [one_line(f"{name}: {reason}") + "\n" for name, reason in skipped]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def short(ratio):
+    """A signal-to-noise ratio in few characters."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2g}" if ratio >= 0.001 else "< 0.001"
+
+
+def shape(array):
+    """(16, 64, 64, 3)"""
+    return "(" + ", ".join(map(str, array.shape)) + ")"
+
+
+# The command line.
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with a flag in one line."""
@@ -278,6 +301,11 @@ def parser():
     return p
 
 
+def add_mpi(p):
+    p.add_argument("--mpi", nargs="?", const="free", choices=["free", "ordered"],
+                   help="share the work with the other processes that mpiexec has started; ordered: sums of gradients have the same bits each time")
+
+
 def parse(flags):
     """The flags of the command line; with --resume those that it doesn't give are what they were."""
     args = flags.parse_args()
@@ -291,19 +319,35 @@ def parse(flags):
     return args
 
 
-def kept_flags(args):
-    """What `parse` will need, as on the command line."""
+def keep_flags(args):
+    """Writes what `parse` will need for --resume, as on the command line."""
     words = []
     for name, value in vars(args).items():
         if name not in NEW_EACH_TIME and value is not None and value is not False:
             words.append("--" + name.replace("_", "-"))
             words += [] if value is True else [str(value.resolve() if name == "data" and value != PETS else value)]
-    return words
+    (args.out / "flags.json").write_text(json.dumps(words, indent=0) + "\n", encoding="utf-8")
 
 
-def add_mpi(p):
-    p.add_argument("--mpi", nargs="?", const="free", choices=["free", "ordered"],
-                   help="share the work with the other processes that mpiexec has started; ordered: sums of gradients have the same bits each time")
+def again(args, ranks):
+    """The command that goes on with this run."""
+    launch = ["mpiexec", "-n", str(ranks.size)] if args.mpi else []
+    return shlex.join([*launch, "python", sys.argv[0], "--out", str(args.out), "--resume", *(["--mpi", args.mpi] if args.mpi else [])])
+
+
+# Before the first stage: who works, on which pictures, with which network.
+
+def begin(args):
+    """The pictures and the trainer that the flags ask for. Raises ImportError, OSError or ValueError, with what to do, where that can't be."""
+    ranks = join(args.mpi)
+    if ranks.size > 1 and args.data == PETS:
+        with ranks.together():
+            if ranks.rank == 0:
+                read_pictures(args)                                                         # downloads them, for all
+    with ranks.together():
+        image_set, trainer = prepare(args, ranks)
+    ranks.heed_interrupt()
+    return image_set, trainer
 
 
 def join(mpi):
@@ -318,17 +362,9 @@ def join(mpi):
 
 
 def prepare(args, ranks):
-    """The pictures and the trainer that the flags ask for. Raises ValueError or OSError, with what to do, where that can't be."""
+    """The pictures and the trainer of this rank."""
     use_threads(args.threads)
-    config = TrainConfig(epochs=args.epochs, batch=args.batch, micro_batch=args.micro_batch, recompute=args.recompute, lr=args.lr,
-                         schedule=args.schedule, target=args.target, weight=args.weight,
-                         time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=args.sampler, steps=args.steps,
-                         held_out=args.held_out, seed=args.seed)
-    channels = args.channels if args.channels is not None else PHOTO_CHANNELS if args.data else DRAWN_CHANNELS
-    if channels < 1 or channels % UNetConfig.groups:
-        raise ValueError(f"--channels is {channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")
-    unet = UNetConfig(image_size=args.size, channels=channels, out_channels=2 * UNetConfig.in_channels if args.learn_variance else None,
-                      self_condition=args.self_condition)
+    config, unet = settings(args)
     if not args.resume and (args.out / "checkpoint.npz").exists():
         raise ValueError(f"{args.out} already holds a run: --resume goes on with it, another --out starts a new one")
     image_set = read_pictures(args)
@@ -343,10 +379,23 @@ def prepare(args, ranks):
     if ranks.rank == 0:
         try:
             (args.out / "samples").mkdir(parents=True, exist_ok=True)
-            (args.out / "flags.json").write_text(json.dumps(kept_flags(args), indent=0) + "\n", encoding="utf-8")
+            keep_flags(args)
         except OSError as error:
             raise OSError(f"{args.out} can't be written ({error.strerror}); give another --out") from error
     return image_set, trainer
+
+
+def settings(args):
+    """The flags as a TrainConfig and, but for the number of classes, a UNetConfig."""
+    config = TrainConfig(epochs=args.epochs, batch=args.batch, micro_batch=args.micro_batch, recompute=args.recompute, lr=args.lr,
+                         schedule=args.schedule, target=args.target, weight=args.weight,
+                         time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=args.sampler, steps=args.steps,
+                         held_out=args.held_out, seed=args.seed)
+    channels = args.channels if args.channels is not None else PHOTO_CHANNELS if args.data else DRAWN_CHANNELS
+    if channels < 1 or channels % UNetConfig.groups:
+        raise ValueError(f"--channels is {channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")
+    return config, UNetConfig(image_size=args.size, channels=channels, out_channels=2 * UNetConfig.in_channels if args.learn_variance else None,
+                              self_condition=args.self_condition)
 
 
 def read_pictures(args):
@@ -381,58 +430,53 @@ def use_threads(threads):
     numba.set_num_threads(min(threads, most))
 
 
-def main():
-    heed_termination()
-    sys.stdout.reconfigure(errors="replace")          # a file's name may hold letters that this terminal doesn't have
-    flags = parser()
-    args = parse(flags)
-    out = args.out
-    try:
-        ranks = join(args.mpi)
-        if ranks.size > 1 and args.data == PETS:
-            with ranks.together():
-                if ranks.rank == 0:
-                    read_pictures(args)                                                     # downloads them, for all
-        with ranks.together():
-            image_set, trainer = prepare(args, ranks)
-        ranks.heed_interrupt()
-    except (ImportError, OSError, ValueError) as error:
-        flags.error(str(error))
-    except KeyboardInterrupt as stop:
-        sys.exit(exit_status(stop))
-    try:
-        with ranks.together():
-            if ranks.rank == 0:
-                stage_input(image_set, out)
-                stage_noise(trainer, out)
-            stage_train(trainer, out)
-            stage_generate(trainer, out)
-    except TrainingDiverged as error:
-        sys.exit(f"\n{error}")
-    except OSError as error:
-        sys.exit(f"\n{error}" + (f"\nWhen that is mended, go on with\n  {again(args, ranks)}" if trainer.global_step else ""))
-    except KeyboardInterrupt as stop:
-        with leave_at_once(), suppress(OSError):                                            # its terminal may be gone
-            if trainer.global_step and ranks.rank == 0:
-                report(out)
-                print(f"\nStopped at step {trainer.global_step} of {trainer.total_steps}. All is saved; go on with\n  {again(args, ranks)}")
-            elif ranks.rank == 0:
-                print("\nStopped before the first step: there is nothing to save yet.")
-        sys.exit(exit_status(stop))
-    print("\nEverything is here:")
-    for name, what in FILES.items():
-        print(f"  {str(out / name):<{len(str(out)) + 16}} {what}")
+# All of it together.
 
-
-def again(args, ranks):
-    """The command that goes on with this run."""
-    launch = ["mpiexec", "-n", str(ranks.size)] if args.mpi else []
-    return shlex.join([*launch, "python", sys.argv[0], "--out", str(args.out), "--resume", *(["--mpi", args.mpi] if args.mpi else [])])
+def say_stopped(trainer, args):
+    """What is left of a run that was stopped, and how it goes on."""
+    if trainer.ranks.rank > 0:
+        return
+    if not trainer.global_step:
+        print("\nStopped before the first step: there is nothing to save yet.")
+        return
+    report(args.out)
+    print(f"\nStopped at step {trainer.global_step} of {trainer.total_steps}. All is saved; go on with\n  {again(args, trainer.ranks)}")
 
 
 def exit_status(stop):
     """What a shell expects of a program that was stopped: 130 after Ctrl-C, 143 after SIGTERM."""
     return 128 + getattr(stop, "number", signal.SIGINT)
+
+
+def main():
+    heed_termination()
+    sys.stdout.reconfigure(errors="replace")          # a file's name may hold letters that this terminal doesn't have
+    flags = parser()
+    args = parse(flags)
+    try:
+        image_set, trainer = begin(args)
+    except (ImportError, OSError, ValueError) as error:
+        flags.error(str(error))
+    except KeyboardInterrupt as stop:
+        sys.exit(exit_status(stop))
+    try:
+        with trainer.ranks.together():
+            if trainer.ranks.rank == 0:
+                stage_input(image_set, args.out)
+                stage_noise(trainer, args.out)
+            stage_train(trainer, args.out)
+            stage_generate(trainer, args.out)
+    except TrainingDiverged as error:
+        sys.exit(f"\n{error}")
+    except OSError as error:
+        sys.exit(f"\n{error}" + (f"\nWhen that is mended, go on with\n  {again(args, trainer.ranks)}" if trainer.global_step else ""))
+    except KeyboardInterrupt as stop:
+        with leave_at_once(), suppress(OSError):                                            # its terminal may be gone
+            say_stopped(trainer, args)
+        sys.exit(exit_status(stop))
+    print("\nEverything is here:")
+    for name, what in FILES.items():
+        print(f"  {str(args.out / name):<{len(str(args.out)) + 16}} {what}")
 
 
 if __name__ == "__main__":

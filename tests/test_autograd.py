@@ -8,6 +8,7 @@ import pytest
 
 from tinydiff import ops
 from tinydiff.autograd import PRIMITIVES, GraphError, Tensor, no_grad, primitive
+from tinydiff.gradcheck import gradcheck
 
 
 def leaf(*values, dtype=np.float64):
@@ -256,7 +257,8 @@ def test_a_lazy_gradient_is_called_only_where_it_is_needed(own_primitive):
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("again", [False, True])
-def test_backward_may_add_to_the_gradient_that_is_there(own_primitive, lazy, again):
+@pytest.mark.parametrize("popped", [1, 2])
+def test_backward_may_add_to_the_gradient_that_is_there(own_primitive, lazy, again, popped):
     """d(2 x + 2 x' + 5 x) where x and x' are one leaf, or two: what is popped is not added a second time, what is left is."""
     offered = []
 
@@ -265,17 +267,25 @@ def test_backward_may_add_to_the_gradient_that_is_there(own_primitive, lazy, aga
         def backward(dy, so_far):
             offered.append(sorted(so_far))
 
-            def first():
-                return 2 * dy + so_far.pop(0, 0 * dy)
-            return first if lazy else first(), 2 * dy           # the second is left to be added
+            def part(i):
+                return 2 * dy + so_far.pop(i, 0 * dy) if i < popped else 2 * dy
+            return [lambda: part(0), lambda: part(1)] if lazy else [part(0), part(1)]
         return 2 * xs[0] + 2 * xs[1], backward
     x = leaf(3.0)
     other = x if again else leaf(4.0)
     y = twice([x, other])
     (y + 5.0 * x).backward()                                    # the product is newer: its gradient is there first
-    assert offered == [[0, 1] if again else [0]]
+    assert offered == [[] if again else [0]]                    # of a leaf that comes twice, nothing: it would be added twice
     np.testing.assert_array_equal(x.grad, [9.0 if again else 7.0])
     assert again or other.grad == [2.0]
+
+
+@pytest.mark.parametrize("op", [lambda xs: ops.conv2d(xs, np.arange(24.0).reshape(1, 1, 4, 6)),
+                                lambda xs: ops.group_norm(xs, np.ones(4), np.zeros(4), 2)])
+def test_one_tensor_twice_in_a_list_with_another_use_besides(op):
+    """The ops that add to a gradient that is there, as a network might use them: [x, x] and x once more."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 3, 2))
+    gradcheck(lambda x: ops.concat([ops.reshape(op([x, x]), (-1,)), ops.reshape(x * x, (-1,))]), [x])
 
 
 def test_backward_leaves_the_cotangent_alone():

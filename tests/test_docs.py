@@ -125,7 +125,7 @@ def test_a_kernel_says_why_it_is_fast_between_the_reference_and_itself(path):
 
 def test_no_function_needs_scrolling():
     """At most 50 lines below its docstring."""
-    for path in MODULES:
+    for path in (*MODULES, *(ROOT / "examples").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
                 start = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno

@@ -1,8 +1,10 @@
-"""What the README says of the toolbox is there: every name resolves, every file exists, and nothing that can be chosen by name is left out."""
+"""What the README says is there: every name resolves, every file exists, its code runs, and nothing that can be chosen by name is left out."""
 import ast
 import re
 from functools import reduce
 from pathlib import Path
+
+from PIL import Image
 
 import tinydiff as td
 from tinydiff import diffusion
@@ -96,6 +98,41 @@ def module_docstring(file):
     return ast.get_docstring(ast.parse((ROOT / "tinydiff" / file).read_text(encoding="utf-8")))
 
 
-def test_files_and_pictures_of_the_readme_exist():
-    for path in re.findall(r"\]\((?!https://)([^)]+)\)", README) + re.findall(r"`((?:tinydiff|examples|tests|benchmarks)/[\w./]*)`", README):
+def test_files_pictures_and_parts_of_the_readme_exist():
+    links = re.findall(r"\]\((?!https://)([^)]+)\)", README)
+    parts = {"#" + re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^## (.+)", README, re.MULTILINE)}
+    assert {link for link in links if link.startswith("#")} <= parts
+    paths = [link for link in links if not link.startswith("#")]
+    for path in paths + re.findall(r"`((?:tinydiff|examples|tests|benchmarks)/[\w./]*)`", README):
         assert (ROOT / path).exists(), path
+
+
+def test_every_file_of_the_tables_can_be_clicked():
+    """The reading path, the toolbox and the examples: a name in a table is a link to the file that it names."""
+    for line in README.splitlines():
+        if line.startswith("|"):
+            assert not re.search(r"(?<!\[)`[\w/]+\.py`", line), line
+            for name, path in re.findall(r"\[`([\w./]+)`\]\(([^)]+)\)", line):
+                assert path.endswith(name), line
+
+
+def test_what_is_derived_is_linked():
+    """From the README to a formula in one step."""
+    derived = README[README.index("What is derived"):README.index("Shapes are written")]
+    for path in re.findall(r"\]\(([^)]+)\)", derived):
+        assert len(module_docstring(Path(path).relative_to("tinydiff")).splitlines()) > 15, path
+
+
+def test_the_fifteen_lines_train_and_draw(tmp_path, monkeypatch):
+    """As they stand, but for their numbers."""
+    code, = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) <= 15
+    for large, small in (("1000)  ", "8, 16)"), ("image_size=64", "image_size=16, channels=8"), ("epochs=20", "epochs=1"),
+                         ("(16, 64, 64, 3)", "(2, 16, 16, 3)"), ("steps=50", "steps=2")):
+        assert code.count(large) == 1
+        code = code.replace(large, small)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    with Image.open("new_cats.png") as sheet:
+        assert sheet.width > 16
+    assert Path("runs/mine/checkpoint.npz").exists() and Path("runs/mine/log.csv").exists()

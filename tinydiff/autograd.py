@@ -1,7 +1,7 @@
 """Reverse-mode differentiation: the whole engine.
 
-An op takes arrays and returns its result together with a closure that turns the gradient of the result, `dy`, into the gradients of the
-arguments. `@primitive` lifts it from arrays to Tensors, and writes each call down:
+An op takes arrays and returns its result together with a closure (a function that remembers the variables around it) that turns the gradient of
+the result, `dy`, into the gradients of the arguments. `@primitive` lifts it from arrays to Tensors, and writes each call down:
 
     @primitive
     def mul(a, b):
@@ -14,8 +14,15 @@ arguments. `@primitive` lifts it from arrays to Tensors, and writes each call do
     y.backward(dy)           # x.grad = dy * x + dy * x
 
 What is written down is a graph of Nodes, one a call, numbered as they are made. `backward` walks them from the newest to the oldest: a
-result is always newer than its arguments, so when a Node's turn comes, every gradient that reaches it has been added up. A Node knows its
-parents' Nodes but not their Tensors, so what stays in memory between forward and backward is exactly what the closures name.
+result is always newer than its arguments, so when a Node's turn comes, every gradient that reaches it has been added up. All the rest of this
+file is care around these lines:
+
+    grads = {y.node: dy}
+    for node in newest_first(y.node):
+        for parent, gradient in zip(node.parents, node.closure(grads.pop(node))):
+            grads[parent] = grads[parent] + gradient if parent in grads else gradient
+
+A Node knows its parents' Nodes but not their Tensors, so what stays in memory between forward and backward is exactly what the closures name.
 
 The method is the chain rule backwards on a tape (Linnainmaa, 1970; Wengert, 1964). The form, forward and backward in one scope, follows
 micrograd (Karpathy, 2020); the list of primitives follows HIPS Autograd (Maclaurin, Duvenaud and Adams, 2015).
@@ -92,9 +99,10 @@ class Node:
         """Turn dy into the parents' gradients, add them into grads, and let go of all that was kept for it."""
         parents, closure = self.parents, self.closure
         self.free()
-        so_far = {i: grads[parent] for i, parent in enumerate(parents) if parent in grads}
-        waiting = set(so_far)
-        gradients = closure(dy, so_far) if closure.__code__.co_argcount == 2 else closure(dy)
+        # What is there already of a gradient, for a backward that adds to it itself. An argument given twice is left out: it would be added twice.
+        so_far = {i: grads[parent] for i, parent in enumerate(parents) if parent in grads and parents.count(parent) == 1}
+        offered, takes_so_far = set(so_far), closure.__code__.co_argcount == 2
+        gradients = closure(dy, so_far) if takes_so_far else closure(dy)
         if not isinstance(gradients, (tuple, list)) or len(gradients) < len(parents):
             raise GraphError(f"{self.name}: backward must return a tuple of gradients, one for each of its {len(parents)} array arguments")
         for i, (parent, gradient) in enumerate(zip(parents, gradients)):
@@ -104,9 +112,10 @@ class Node:
             if gradient.shape != parent.shape or gradient.dtype != parent.dtype:
                 raise GraphError(f"{self.name}: gradient {i} is {gradient.dtype} {gradient.shape}, "
                                  f"its argument {parent.dtype} {parent.shape}")
-            is_sum = i in waiting and i not in so_far       # backward has added to what was there
-            # Added out of place: the first gradient may be an array that another input was given too.
-            grads[parent] = np.asarray(kernels.add(grads[parent], gradient)) if parent in grads and not is_sum else gradient
+            added = i in offered and i not in so_far            # by backward
+            if parent in grads and not added:                   # in a new array: the first gradient may be one that another input was given too
+                gradient = np.asarray(kernels.add(grads[parent], gradient))
+            grads[parent] = gradient
 
     def free(self):
         """Drop the closure, and with it the arrays that it named."""
@@ -282,7 +291,7 @@ def primitive(forward: Callable[..., tuple[np.ndarray, Callable]]) -> Callable[.
 
     forward(arrays..., settings...) -> (y, backward); backward(dy) -> a gradient for each array argument, in order; None where there is
     none. A gradient may be a function of no arguments, called only if that input needs it. Neither may write into what it is given.
-    backward(dy, so_far) saves a pass over memory: so_far holds, by argument number, the gradients that the arguments have already from their
+    backward(dy, so_far) saves a pass over memory: so_far holds, by argument number, the gradients that arguments have already from their
     other uses; what backward pops it adds to its own, in a new array, and the rest is added for it.
 
     The op takes Tensors, arrays (not copied: leave them alone until backward) or numbers; TypeError where float32 and float64 meet, or

@@ -1,7 +1,7 @@
 """Are the gradients right? They are compared with finite differences, in float64.
 
-For y = fn(x) and a fixed random cotangent u, L(x) = sum(u y) has the gradient g that `y.backward(u)` should give. Along a direction d, a
-central difference measures it from forward passes alone:
+For y = fn(x) take a fixed random array u of y's shape (a cotangent: how much each number of y is to count). L(x) = sum(u y) is then one number, and
+has the gradient g that `y.backward(u)` should give. Along a direction d, a central difference measures it from forward passes alone:
 
     (L(x + eps d) - L(x - eps d)) / (2 eps) = sum(g d) + O(eps^2)
 

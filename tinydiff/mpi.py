@@ -25,7 +25,7 @@ import numba
 import numpy as np
 
 import tinydiff
-from tinydiff.training.interrupt import Terminated, raising
+from tinydiff.training.interrupt import Terminated, interrupt_handlers
 from tinydiff.training.ranks import Ranks
 
 BUCKET = 1 << 20        # elements, 4 MiB of float32: large enough for a network's full speed, small enough for the first to leave early
@@ -65,7 +65,7 @@ def guard() -> socket.socket:
     child = os.fork()
     if child:
         child_end.close()
-        for number in raising():
+        for number in interrupt_handlers():
             signal.signal(number, signal.SIG_IGN)               # the child gets it too
         name = b"".join(iter(lambda: guardian_end.recv(1024), b"")).decode() or "a rank"       # until the child has ended
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -92,7 +92,7 @@ class MPIRanks(Ranks):
         self.name = f"rank {self.rank} of {self.size} (on {platform.node()})"
         self._buckets, self._told, self._signal = None, None, 0         # told: the error that all ranks raise
         self._share_cores()
-        for number in raising():
+        for number in interrupt_handlers():
             signal.signal(number, self._note)
         sys.excepthook = self._abort
 

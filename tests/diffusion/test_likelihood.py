@@ -7,7 +7,8 @@ import pytest
 from tests.diffusion.gaussian import MU, S, ideal, pictures, true_bits
 from tinydiff.diffusion import Schedule, clip_x0, cosine, flow_likelihood, linear, variational_bound
 from tinydiff.diffusion.flow_likelihood import log_density
-from tinydiff.diffusion.likelihood import VARIANCES, byte_chance
+from tinydiff.diffusion.likelihood import byte_chance
+from tinydiff.diffusion.samplers.ddpm import VARIANCES
 from tinydiff.diffusion.times import time_of_log_snr
 
 IMAGES = pictures(16)

@@ -18,7 +18,7 @@ def test_a_step_says_how_it_is_run_and_what_comes_next(step, following):
     for path in re.findall(r"\btinydiff/[\w/]+(?:\.py)?", told):
         assert (ROOT / path).exists(), path
     assert source.count("\n") <= 140                                        # to be read in one go
-    assert f"| `examples/{step.name}` |" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"| [`examples/{step.name}`](examples/{step.name}) |" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_steps_are_six():

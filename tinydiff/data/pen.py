@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 Colour = tuple[int, int, int]
 
 SUPERSAMPLING = 4   # drawn this many times larger and averaged down, which smooths the edges
+PER_SIDE = 7        # points of a smooth curve from one control point to the next
 SOFT = 64           # side of the masks that are blurred: soft edges need no resolution
 
 
@@ -79,15 +80,15 @@ def smooth(points) -> np.ndarray:
 
 
 @lru_cache
-def _catmull_rom(n: int, per_side: int = 7) -> np.ndarray:
-    """(n * per_side, n): what each of n control points adds to each point of the closed curve."""
-    u = np.arange(per_side) / per_side
+def _catmull_rom(n: int) -> np.ndarray:
+    """(n * PER_SIDE, n): what each of n control points adds to each point of the closed curve."""
+    u = np.arange(PER_SIDE) / PER_SIDE
     weights = np.array([u * (u * (2 - u) - 1), u * u * (3 * u - 5) + 2, u * (u * (4 - 3 * u) + 1), u * u * (u - 1)]) / 2
-    basis = np.zeros((n, per_side, n))
+    basis = np.zeros((n, PER_SIDE, n))
     for i in range(n):
         for k in range(4):
             basis[i, :, (i + k - 1) % n] += weights[k]
-    return basis.reshape(n * per_side, n)
+    return basis.reshape(n * PER_SIDE, n)
 
 
 def stroke(start, bend, end, width: float, tips: float = 0.0) -> np.ndarray:

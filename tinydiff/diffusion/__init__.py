@@ -1,6 +1,16 @@
-"""Diffusion on two numbers: every noisy picture is `x_t = alpha_t x_0 + sigma_t eps`.
+"""Diffusion on two numbers: every noisy picture is `x_t = alpha_t x_0 + sigma_t eps`. The whole idea in a few lines:
 
-Read in this order:
+    x_t = alpha[t] * x_0 + sigma[t] * eps                       # to train: a picture made noisy, at a random t
+    loss = mean((network(x_t, t) - eps) ** 2)                   # what was the noise?
+
+    x = sigma[T - 1] * noise                                    # to draw: from noise alone,
+    for t, s in pairs(falling times):                           # again and again,
+        eps = network(x, t)
+        x_0 = (x - sigma[t] * eps) / alpha[t]                   # a guess of the picture
+        x = alpha[s] * x_0 + sigma[s] * eps                     # with a little less noise on it than before
+
+All else is choice, and exactness: which alpha and sigma, which question to the network, which errors count how much, which way back. Read in
+this order:
 
     schedules.py   alpha_t and sigma_t: how much picture and how much noise is left at each time t
     forward.py     q_sample: a clean picture made noisy, in one jump

@@ -31,8 +31,8 @@ def denoiser(model: Callable[..., Tensor], schedule: Schedule, target: str, y: A
            (`model.self_condition`). Then denoise has a memory, and `denoise.reset()`: see `self_conditioning.LastGuess`.
 
     denoise takes x (N,H,W,C) of any float dtype and t, a number or (N,), and returns (N,H,W,C) of x's dtype.
-    `denoise.vjp(x, t, u)` is u^T d denoise / dx, like x, for u (N,H,W,C): what a change of x does to the sum of u x0_hat. (Not with
-    self-conditioning, where x0_hat hangs on more than x.)
+    `denoise.vjp(x, t, u)` is u^T d denoise / dx, like x, for u (N,H,W,C), a vector-Jacobian product: what a change of x does to the sum of
+    u x0_hat. (Not with self-conditioning, where x0_hat hangs on more than x.)
 
     With a network of learned variance, `denoise.log_variance(x, t, s)` is the logarithm of the variance of the step from t to an earlier s
     (-1 for the clean end), whatever steps there are between: like x, (N,H,W,C). Asked for the x and t that denoise was asked for last, it

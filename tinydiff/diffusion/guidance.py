@@ -7,7 +7,7 @@ none (uncond)? Their difference is what the label adds; guidance adds more of it
 
 The guess moves away from pictures that could be of any class towards those that could be of this class only: they become more typical
 and less varied. In the paper's w, scale = 1 + w. The formula is the paper's for eps; it is the same for x_0, v and flow, since for one
-x_t each is the same affine function of the other.
+x_t each is an affine function of the other, a number times it plus an array, and the two weights, scale and 1 - scale, sum to 1.
 
 A large scale also stretches the guess: too much contrast, colours that burn out. Rescaling takes the standard deviation of each guided
 picture back to that of the conditional one (Lin, Liu, Li and Yang 2023, arXiv 2305.08891, section 3.4, equations 13 to 16):

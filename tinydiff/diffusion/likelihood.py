@@ -1,8 +1,9 @@
 """How likely does a diffusion model find 8-bit pictures? At most so many bits per dimension, by the variational bound.
 
 A picture x_0 could be sent to someone who has the same denoiser: first x_T, then each x_s given the x_t before it, at last the picture itself
-given the least noisy x_t. Each message costs as many bits as what is sent differs from what the denoiser leads to expect, and the sum is a bound
-on -log2 p(x_0) (Ho et al. 2020, arXiv 2006.11239, equation 5; computed as in the code of Nichol and Dhariwal 2021, arXiv 2102.09672):
+given the least noisy x_t. Each message costs the more bits the more what is sent differs from what the denoiser leads to expect (a KL, see
+losses.py), and the sum is a bound on -log2 p(x_0) (Ho et al. 2020, arXiv 2006.11239, equation 5; computed as in the code of Nichol and Dhariwal
+2021, arXiv 2102.09672):
 
     prior     KL( q(x_T | x_0) || N(0, sigma_T^2 I) )
     L_t       KL( q(x_s | x_t, x_0) || p(x_s | x_t) )    for each step from t to s
@@ -16,7 +17,7 @@ log SNR, and each step costs about a quarter of the square of that, in nats: O(1
 equally long in t never are short near the clean end, where each halves the noise or nearly so, and most of the excess remains: learn the variance,
 or take flow_likelihood.py, which gives the likelihood itself.
 
-Read first: `posterior.py`, `samplers/ddpm.py`.
+Read first: `losses.py`, `samplers/ddpm.py`.
 """
 import math
 from typing import Callable, NamedTuple
@@ -24,11 +25,11 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from tinydiff.diffusion.posterior import posterior
-from tinydiff.diffusion.samplers.common import Steps, moves
+from tinydiff.diffusion.samplers.common import Steps, keyed_normal, moves
+from tinydiff.diffusion.samplers.ddpm import VARIANCES
 from tinydiff.diffusion.schedules import Schedule
 
 BOUND_NOISE = 43  # a stream of random numbers: the noise of step n and picture i is drawn by default_rng([seed, BOUND_NOISE, n, i])
-VARIANCES = ("fixed_small", "fixed_large", "learned")
 LEAST_CHANCE = 1e-12  # of a byte: one that the decoder rules out costs 40 bits, not infinitely many
 
 
@@ -123,8 +124,3 @@ def in_model_space(name, images) -> np.ndarray:
     if images.ndim != 4 or 0 in images.shape:
         raise ValueError(f"{name}: images must be (N,H,W,C) with at least one picture, got {images.shape}")
     return images / 127.5 - 1
-
-
-def keyed_normal(shape, key, first=0) -> np.ndarray:
-    """N(0, I) of `shape` (N,...), picture i drawn by default_rng([*key, first + i]), so that it is the same in any chunk. float64."""
-    return np.array([np.random.default_rng([*key, first + i]).standard_normal(shape[1:]) for i in range(shape[0])])

@@ -6,7 +6,9 @@ variational bound L_vlb, minus the log-likelihood of the whole way back (Nichol 
     L_hybrid = L_simple + 0.001 L_vlb         L_vlb = L_0 + L_1 + ... + L_{T-1}
     L_t = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t))    and at the last step, t = 0,    L_0 = -log p(x_0 | x_t)
 
-In L_vlb the mean is a constant, so that it teaches the variance alone and leaves the mean to L_simple.
+KL(q || p), the Kullback-Leibler divergence, is how much longer a message about a draw from q gets where p is taken for q, in nats (a nat is
+1 / ln 2 = 1.44 bits): 0 where the two are equal, else more. In L_vlb the mean is a constant, so that it teaches the variance alone and leaves the
+mean to L_simple.
 
 Read first: `weights.py`, `posterior.py`, `denoiser.py`.
 """

@@ -1,7 +1,8 @@
 """Noise schedules: how much of the picture (alpha) and how much noise (sigma) is left at each time t.
 
-A noisy picture is `x_t = alpha_t x_0 + sigma_t eps`, with eps drawn from N(0, I). A schedule is nothing but the two arrays
-alpha and sigma, index 0 the least noise and index T-1 the most. The DDPM papers write alpha_bar for our alpha squared.
+A noisy picture is `x_t = alpha_t x_0 + sigma_t eps`, with eps drawn from N(0, I): each number by itself, from the normal distribution of mean 0 and
+variance 1. A schedule is nothing but the two arrays alpha and sigma, index 0 the least noise and index T-1 the most. The papers on DDPM (denoising
+diffusion probabilistic models, Ho et al. 2020 and after) write alpha_bar for our alpha squared. (alpha / sigma)^2 is the signal-to-noise ratio, SNR.
 
 Where alpha^2 + sigma^2 = 1 the schedule is *variance preserving*: a picture of variance 1 keeps variance 1 while the noise takes over.
 `examples/05_schedules.py` draws them all.

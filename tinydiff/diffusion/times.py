@@ -41,8 +41,8 @@ def stratified_times(n: int, T: int, u: float) -> np.ndarray:
 def lognormal_times(schedule: Schedule, z: ArrayLike, mean: float = -1.2, std: float = 1.2) -> np.ndarray:
     """The times at which ln(sigma/alpha) = mean + std z: z (N,) from N(0, 1) gives EDM's times to train on, (N,).
 
-    (Karras et al. 2022, arXiv 2206.00364, table 1 and section 5.) Of little noise nothing is left to learn, and in much noise nothing can be
-    told. What the schedule doesn't reach is moved to its nearest end, 0 or T-1.
+    (Karras et al. 2022, arXiv 2206.00364, table 1 and section 5.) With little noise there is nothing left to learn, and in much noise nothing can
+    be told. What the schedule doesn't reach is moved to its nearest end, 0 or T-1.
     """
     return np.maximum(time_of_log_snr(schedule, -2 * (mean + std * np.asarray(z, dtype=np.float64))), 0)
 

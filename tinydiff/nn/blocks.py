@@ -1,4 +1,5 @@
-"""The two blocks that the U-Net is built of: a residual block that knows the time, and self-attention over the pixels.
+"""The two blocks that the U-Net is built of: a residual block that knows the time, and self-attention over the pixels. What a block computes is
+added to its input (hence residual), so that gradients pass through many blocks as through none.
 
 After Dhariwal and Nichol 2021 (arXiv 2105.05233) and Ho, Jain and Abbeel 2020 (arXiv 2006.11239, appendix B). The last convolution of each block
 starts at zero, so that at first every block passes its input on unchanged and a deep network starts out as a shallow one.
@@ -19,10 +20,12 @@ from tinydiff.nn.module import Module
 class ResBlock(Module):
     """norm-SiLU-conv, plus the time, norm-SiLU-conv, plus the input: x (N,H,W,C), emb (N,E) -> (N,H,W,F).
 
-    Where C != F, x may be a list of Tensors with C channels together: they are taken as concatenated.
+        h = conv1(silu(norm1(x))) + time(emb)                        time's (N,F) at every pixel
+        y = conv2(dropout(silu(norm2(h)))) + shortcut(x)             each sum is made while its convolution is written
 
     `emb` is the time embedding after its SiLU; each block has its own Linear that makes of it one number per picture and channel.
-    The input goes through a 1x1 convolution where the number of channels changes.
+    The shortcut is a 1x1 convolution where the number of channels changes, else x itself. Where C != F, x may be a list of Tensors with C channels
+    together: they are taken as concatenated.
     """
 
     def __init__(self, C: int, F: int, E: int, groups: int, dropout: float = 0.0, *, rng: np.random.Generator, dtype: DTypeLike = np.float32):
@@ -37,7 +40,8 @@ class ResBlock(Module):
 
     def __call__(self, x: Tensor | list[Tensor], emb: Tensor) -> Tensor:
         h = self.conv1(self.norm1(x), shift=self.time(emb))  # (N,H,W,F)
-        return self.conv2(self.dropout(self.norm2(h)), residual=x if self.shortcut is None else self.shortcut(x))     # type: ignore[arg-type]
+        shortcut = x if self.shortcut is None else self.shortcut(x)  # (N,H,W,F)
+        return self.conv2(self.dropout(self.norm2(h)), residual=shortcut)     # type: ignore[arg-type]
 
     def _output(self, H, W):
         return self.conv2._output(H, W)

@@ -65,7 +65,7 @@ class Module:
             parameter.data = np.asarray(state[name], parameter.dtype)
 
     def train(self, keys: list[list[int]] | None = None) -> "Module":
-        """Switches to training. keys: for each picture of the batch, the numbers that what Dropout draws for it hangs on.
+        """Switches to training. keys: for each picture of the batch, the list of numbers that seeds what Dropout draws for it.
 
         Only a network with dropout needs them, and it needs new ones at each step, such as `[[seed, DROPOUT, step, i] for i in range(N)]`.
         The Dropout that is the network's module number k draws from `np.random.default_rng([*key, k])`, so that a resumed run, a batch in

@@ -15,6 +15,9 @@ After Ronneberger et al. 2015 (arXiv 1505.04597) and, with residual blocks, atte
       up[0]    64 pixels    block  block  block
     norm_out, conv_out
 
+On the way down pictures shrink and channels grow: a filter of 3x3 sees ever more of the picture, at the bottom all of it. On the way up they grow
+again, and the skips bring back the details that were lost in between.
+
 Read first: `blocks.py`.
 """
 import math
@@ -199,29 +202,31 @@ class UNet(Module):
         if self.self_condition:
             x = ops.concat([x, np.zeros(x.shape, x.dtype) if x0 is None else np.asarray(x0, x.dtype)], axis=-1)  # (N,H,W,2 in_channels)
 
-        run = Stage.recomputed if self.recompute else Stage.__call__
         h = self.conv_in(x)  # (N,H,W,channels)
         skips = [h]
         for level, stages in enumerate(self.down):
             for stage in stages:
-                h = run(stage, h, emb)  # (N,H/2^level,W/2^level,channels * mult)
+                h = self._run(stage, h, emb)  # (N,H/2^level,W/2^level,channels * mult)
                 skips.append(h)
             if level < len(self.downsample):
                 h = self.downsample[level](h)  # half the pixels a side
                 skips.append(h)
 
         for stage in self.middle:
-            h = run(stage, h, emb)
+            h = self._run(stage, h, emb)
 
         for level in reversed(range(len(self.up))):
             for stage in self.up[level]:
-                if stage is self.up[0][-1]:
-                    run = Stage.__call__  # backward needs its inside at once
-                h = run(stage, [h, skips.pop()], emb)  # both, as if concatenated
+                h = self._run(stage, [h, skips.pop()], emb)  # both, as if concatenated
             if level > 0:
                 h = self.upsample[level - 1](h)  # twice the pixels a side
 
         return self.conv_out(self.norm_out(h))  # (N,H,W,out_channels)
+
+    def _run(self, stage, x, emb):
+        """The stage's answer; with `recompute`, without keeping its inside, but for the last one's, which backward needs at once."""
+        keep = not self.recompute or stage is self.up[0][-1]
+        return stage(x, emb) if keep else stage.recomputed(x, emb)
 
     def _embed(self, N, t, y):
         """What every block is told: SiLU(MLP(time) + label), (N,E). Each block's own Linear follows the SiLU, so it is done once, here."""

@@ -1,5 +1,9 @@
 """Scaled dot-product attention, on queries, keys and values, and on all three in one array, as self-attention makes them.
 
+Each token (in a picture, a pixel) asks a question, its query q; each offers a label, its key k, and something to tell, its value v. How well a query
+fits a key, q k^T, says how large a share of that value the asking token gets: in one step, each pixel hears from all others. A head is one such
+conversation; several go on side by side, each on its own D of the channels.
+
 Read first: `normalisation.py`.
 """
 from tinydiff import kernels

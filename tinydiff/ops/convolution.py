@@ -1,4 +1,7 @@
-"""The convolution. Its three kernels (forward, input gradient, weight gradient) and their derivation are in kernels/convolution.py.
+"""The convolution: at each pixel the same small filter lies on its neighbourhood, and what meets is multiplied and added up.
+
+So each number of x and of w is met in many places, and its gradient is the sum of what those places ask of it. The three kernels (forward, input
+gradient, weight gradient) and the derivation, step by step, are in kernels/convolution.py; examples/03_convolution.py does it in plain loops.
 
 Read first: `linear.py`.
 """
@@ -31,11 +34,11 @@ def conv2d(x, w, bias=None, stride=1, padding=0, residual=None):
 
     y = residual
     for part, part_w in zip(xs, ws):
-        y = kernels.conv2d(part, part_w, bias, stride, padding, y)
-        bias = None
+        y = kernels.conv2d(part, part_w, bias, stride, padding, y)      # adds to what the parts before it gave
+        bias = None                                         # which is once in y, with the first of them
 
     def backward(dy, so_far):
-        def dx(i):
+        def dx(i):                                          # and the gradient that part i has already: see `primitive`
             return kernels.conv2d_dx(dy, ws[i], size, stride, padding, so_far.pop(i, None))
 
         def dw():

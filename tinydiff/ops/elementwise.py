@@ -3,6 +3,9 @@
 In arithmetic an argument may be a number; it takes the other's dtype and gets no gradient. Gradients of two-argument ops are lambdas: the
 engine calls only those that are needed, so multiplying by a constant costs no gradient of the constant.
 
+Broadcasting uses one number of an argument in many places of the result, as if it had been copied there. Each copy gets a gradient, and the number
+itself their sum: `unbroadcast`.
+
 Read first: `checks.py`.
 """
 import math
@@ -15,8 +18,8 @@ from tinydiff.ops.checks import expect
 
 
 def unbroadcast(dy, shape):
-    """dy summed over the axes along which an argument of this shape was repeated to fit the other: the adjoint of broadcasting."""
-    added = dy.ndim - len(shape)
+    """dy summed over the axes along which an argument of this shape was repeated to fit the other."""
+    added = dy.ndim - len(shape)                                             # axes in front that the argument doesn't have
     repeated = (*range(added), *(added + i for i, n in enumerate(shape) if n == 1 and dy.shape[added + i] != 1))
     return dy.sum(axis=repeated).reshape(shape) if repeated else dy
 
@@ -39,6 +42,7 @@ def add(a, b):
 
     def backward(dy):
         return lambda: unbroadcast(dy, a_shape), lambda: unbroadcast(dy, b_shape)
+    # The kernel adds arrays of one shape and dtype.
     alike = isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a_shape == b_shape and a.dtype == b.dtype
     return kernels.add(a, b) if alike else a + b, backward
 

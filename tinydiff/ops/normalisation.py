@@ -1,5 +1,8 @@
 """Group normalisation, with the SiLU that follows it in a U-Net fused in, and softmax.
 
+GroupNorm keeps the numbers in a deep network near mean 0 and variance 1, so that no layer blows up what the one before it gave it. Softmax makes of
+any numbers positive ones that sum to 1, the largest becoming the largest: shares, as of attention.
+
 Read first: `reduce.py`.
 """
 import numpy as np

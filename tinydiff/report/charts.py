@@ -101,9 +101,10 @@ def loss_png(log: RunLog, path: str | Path, width: int = 1200, height: int = 640
     canvas.reduce(s).save(path)
 
 
-def loss_svg(log: RunLog, width: int = 720, height: int = 360) -> str:
+def loss_svg(log: RunLog) -> str:
     """The chart as an <svg> element in the colours of the page: the CSS variables --train, --held-out, --line and --muted."""
     a = axes(log)
+    width, height = 720, 360            # of the drawing; the page shows it as wide as there is room
     left, right, top, bottom = 64, width - 14, 16, height - 40
 
     def points(steps, losses):

@@ -21,6 +21,7 @@ MARGIN = 10        # pixels of card around the pictures
 FONT_SIZE = 17     # legible, too, where a strip of 1,000 pixels is shown at half its size
 LINE = 22          # pixels from one line of text to the next
 GIF_MIDDLE_MS, GIF_FIRST_MS, GIF_LAST_MS = 130, 700, 2600
+LEFT_COLOURS = 80  # of a GIF's 256: enough for noise
 
 
 def grid(images: np.ndarray, columns: int | None = None, scale: int | None = None, gap: int = 4) -> Image.Image:
@@ -137,16 +138,16 @@ def _balanced_columns(n):
     return next((columns for columns in range(square, math.isqrt(2 * n) + 1) if n % columns == 0), square)
 
 
-def _indexed(frame, left_colours=80):
+def _indexed(frame):
     """The frame with a palette for each half of it: one for both would spend its colours on the noise and none on the fur.
 
     No dithering, because it would look like the noise that the animation is there to show going away.
     """
     middle = frame.width // 2
     left, right = (frame.crop(box).quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for box, colours in (
-        ((0, 0, middle, frame.height), left_colours), ((middle, 0, frame.width, frame.height), 256 - left_colours)))
-    indexed = Image.fromarray(np.concatenate([np.asarray(left), np.asarray(right) + np.uint8(left_colours)], axis=1)).convert("P")
-    indexed.putpalette((left.getpalette() + [0] * 768)[:3 * left_colours] + right.getpalette())
+        ((0, 0, middle, frame.height), LEFT_COLOURS), ((middle, 0, frame.width, frame.height), 256 - LEFT_COLOURS)))
+    indexed = Image.fromarray(np.concatenate([np.asarray(left), np.asarray(right) + np.uint8(LEFT_COLOURS)], axis=1)).convert("P")
+    indexed.putpalette((left.getpalette() + [0] * 768)[:3 * LEFT_COLOURS] + right.getpalette())
     return indexed
 
 

@@ -32,7 +32,7 @@ def _terminate(number, frame):
     raise Terminated(number)
 
 
-def raising():
+def interrupt_handlers():
     """{signal: its handler}, of those that would raise KeyboardInterrupt or Terminated in this thread at any moment."""
     if threading.current_thread() is not threading.main_thread():
         return {}                                           # signals reach the main thread alone
@@ -47,7 +47,7 @@ def hold_interrupt():
     A second Ctrl-C ends the program there and then: nothing can be saved from the middle of a step, and the last checkpoint stays as it is.
     A program that handles a signal in its own way is left to.
     """
-    handlers, came = raising(), []
+    handlers, came = interrupt_handlers(), []
 
     def note(number, frame):
         came.append(number)
@@ -72,7 +72,7 @@ def hold_interrupt():
 @contextmanager
 def leave_at_once():
     """What would raise KeyboardInterrupt ends the program inside the block: for what is done after the first Ctrl-C."""
-    handlers = raising()
+    handlers = interrupt_handlers()
     for number in handlers:
         signal.signal(number, signal.SIG_DFL)
     try:

@@ -55,8 +55,12 @@ def noise(shape: tuple[int, ...], dtype: DTypeLike, seed: int, number: int, firs
 
     Drawn in float64 and rounded to dtype: a run in float64 gets the same noise as one in float32.
     """
-    pictures = [np.random.default_rng([seed, SAMPLING, number, first + i]).standard_normal(shape[1:]) for i in range(shape[0])]
-    return np.array(pictures, dtype=dtype).reshape(shape)
+    return keyed_normal(shape, [seed, SAMPLING, number], first).astype(dtype)
+
+
+def keyed_normal(shape: tuple[int, ...], key: list[int], first: int = 0) -> np.ndarray:
+    """N(0, I) of `shape` (N,...), float64, picture i drawn by default_rng([*key, first + i])."""
+    return np.array([np.random.default_rng([*key, first + i]).standard_normal(shape[1:]) for i in range(shape[0])]).reshape(shape)
 
 
 def initial_noise(schedule: Schedule, shape: tuple[int, ...], seed: int = 0, first: int = 0, dtype: DTypeLike = np.float32) -> np.ndarray:

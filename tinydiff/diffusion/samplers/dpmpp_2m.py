@@ -45,8 +45,7 @@ from tinydiff.diffusion.schedules import Schedule
 def dpmpp_2m(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *, first: int = 0) -> Iterator[Step]:
     """From noise x_T (N,H,W,C) to pictures, a Step after each step, by DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
 
-    Arguments that all samplers share: help(td.diffusion.samplers). Deterministic: seed and
-    first change nothing.
+    Arguments that all samplers share: help(td.diffusion.samplers). Deterministic: seed and first change nothing.
     """
     x = np.asarray(x_T)
     x0_last, h_last = None, 0.0

@@ -1,8 +1,8 @@
-"""DPM-Solver++(2M) with noise: the SDE whose pictures have the probability flow's distribution (Lu et al. 2022, arXiv 2211.01095,
-SDE-DPM-Solver++(2M); eta as in k-diffusion, `sample_dpmpp_2m_sde`, midpoint).
+"""DPM-Solver++(2M) with noise: along the stochastic differential equation (SDE) whose pictures have the probability flow's distribution (Lu et al.
+2022, arXiv 2211.01095, SDE-DPM-Solver++(2M); eta as in k-diffusion, `sample_dpmpp_2m_sde`, midpoint).
 
-As in `dpmpp_2m`, the linear part is solved exactly over a step h long in lambda. Noise of strength eta is now added all along, and the drift
-removes as much, so that x_t decays e^{-eta h} faster and x_0 comes in as much sooner:
+As in `dpmpp_2m`, the linear part is solved exactly over a step h long in lambda. Noise of strength eta is now added all along, and the drift (what
+moves x besides) removes as much, so that x_t decays e^{-eta h} faster and x_0 comes in as much sooner:
 
     x_s = (sigma_s / sigma_t) e^{-eta h} x_t - alpha_s (e^{-(1 + eta) h} - 1) D + sigma_s sqrt(1 - e^{-2 eta h}) z,     z from N(0, I)
     D   = (1 + 1 / 2r) x_0 - (1 / 2r) x_0_last,     r = h_last / h

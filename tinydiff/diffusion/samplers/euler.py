@@ -27,8 +27,7 @@ from tinydiff.diffusion.schedules import Schedule
 def euler(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *, first: int = 0) -> Iterator[Step]:
     """From noise x_T (N,H,W,C) to pictures, a Step after each step, by Euler's method (Karras et al. 2022, arXiv 2206.00364, algorithm 1).
 
-    Arguments that all samplers share: help(td.diffusion.samplers). Deterministic: seed and
-    first change nothing.
+    Arguments that all samplers share: help(td.diffusion.samplers). Deterministic: seed and first change nothing.
     """
     x = np.asarray(x_T)
     for _, t, s, alpha_t, sigma_t, alpha_s, sigma_s in moves(schedule, steps):

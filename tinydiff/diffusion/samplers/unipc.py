@@ -32,8 +32,7 @@ from tinydiff.diffusion.schedules import Schedule
 def unipc(denoise: Callable, schedule: Schedule, x_T: np.ndarray, steps: Steps = None, seed: int = 0, *, first: int = 0) -> Iterator[Step]:
     """From noise x_T (N,H,W,C) to pictures, a Step after each step, by UniPC of order 2 (Zhao et al. 2023, arXiv 2302.04867).
 
-    Arguments that all samplers share: help(td.diffusion.samplers). Deterministic: seed and
-    first change nothing. Step.x is what UniP predicts.
+    Arguments that all samplers share: help(td.diffusion.samplers). Deterministic: seed and first change nothing. Step.x is what UniP predicts.
     """
     x = np.asarray(x_T)
     h = 0.0
