@@ -12,7 +12,7 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from tinydiff.report import (LiveLine, Progress, denoising_frame, few_pictures, 
                              write_page, writes_unicode)
 from tinydiff.text import one_line
 from tinydiff.training import Ranks, TrainConfig, Trainer, TrainingDiverged
+from tinydiff.training.config import fits
+from tinydiff.training.files import whole_file
 from tinydiff.training.interrupt import heed_termination, leave_at_once
 from tinydiff.training.streams import INIT, NOISE
 
@@ -35,6 +37,7 @@ PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are s
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
 SHEET, NEW_CATS, CHUNK = 16, 64, 16     # pictures on such a sheet, on the last sheet, and in memory at once
 PAIRS = 12            # new pictures that are shown beside the training pictures nearest to them
+MESSAGE = 1000        # letters of an error, at most
 FILM, GIF_CATS, GIF_FRAMES = 8, 8, 26   # pictures in a strip; cats and frames of the animation
 
 FILES = {"report.html": "the whole run as one page: open it in a browser", "samples.png": "new cats",
@@ -53,7 +56,7 @@ def stage_input(image_set, out):
     say_stage(1, "Input", "{} images x {} x {} x {}".format(*images.shape))
     print(f"Every pixel is three bytes; the network sees them as numbers from -1 to 1: {shape(images)} uint8 -> float32.")
     if isinstance(images, np.memmap):
-        print(f"They stay on the disk, in {images.filename}, which can be deleted when you no longer train on them.")
+        print(one_line(f"They stay on the disk, in {images.filename}, which can be deleted when you no longer train on them."))
     if few_pictures(len(images)):
         print(few_pictures(len(images)))
     if not image_set.skipped:
@@ -106,6 +109,8 @@ def stage_train(trainer, out):
         print(f"This run is finished: all {trainer.total_steps} steps are done. More --epochs would go on with it; now its pictures are drawn again.")
     elif trainer.global_step:
         print(f"Going on after step {trainer.global_step} of {trainer.total_steps}.")
+    if len(trainer.history) < trainer.global_step:
+        print(f"log.csv has only {len(trainer.history)} of these steps: the others are missing in the table and the chart.")
     progress = Progress(trainer.total_steps, config.epochs, trainer.epoch_rows(), trainer.history[0]["loss"] if trainer.history else None)
 
     def draw_sheet():
@@ -124,7 +129,7 @@ def stage_train(trainer, out):
     if trainer.global_step:
         draw_sheet()                                                                        # the run was stopped while it was being drawn
     trainer.fit(on_step=lambda _, row: progress.step(row), on_epoch=after_epoch)
-    if trainer.ranks.rank == 0:
+    if trainer.ranks.rank == 0 and trainer.history:
         print(loss_text(read_log(out / "log.csv"), unicode=writes_unicode(sys.stdout)))
         print(f"The chart as a picture: {out / 'loss.png'}")
 
@@ -173,7 +178,8 @@ def compare(trainer, pictures, out):
     pairs = np.argsort(distances, kind="stable")[:PAIRS]
     neighbour_sheet(pictures[pairs], closest[pairs], distances[pairs]).save(out / "neighbours.png")
     facts = {"samples": distances.tolist(), "held_out": found.distance[len(pictures):].tolist()}
-    (out / "neighbours.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    with whole_file(out / "neighbours.json") as file:
+        file.write(json.dumps(facts).encode() + b"\n")
 
 
 def whole_rows(trainer, n):
@@ -214,7 +220,9 @@ def sampler_steps(trainer, x_T, doing, first=0):
 
 def report(out):
     """The chart and the page, as far as the run has come."""
-    loss_png(read_log(out / "log.csv"), out / "loss.png")
+    log = read_log(out / "log.csv")
+    if len(log.step):                                                                       # not where that of a finished run was moved away
+        loss_png(log, out / "loss.png")
     write_page(out)
 
 
@@ -238,6 +246,8 @@ def say_stage(number, name, flows):
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with a flag in one line."""
     def error(self, message):
+        if len(message) > MESSAGE:                          # a damaged file, told in full
+            message = f"{message[:MESSAGE // 2]} ... {message[-MESSAGE // 2:]}"
         self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
 
@@ -285,9 +295,13 @@ def parse(flags):
     if args.resume and kept.exists():
         try:
             was = json.loads(kept.read_text(encoding="utf-8"))
-            args = flags.parse_args([*map(str, was), *sys.argv[1:]])
-        except (TypeError, ValueError) as error:
+            if not fits(was, list[str]):
+                raise ValueError("not a list of words")
+        except (OSError, RecursionError, ValueError) as error:
             flags.error(f"{kept} is damaged ({error}); remove it, and give the flags that the run was started with")
+        args = flags.parse_args([*was, *sys.argv[1:]])
+    elif args.resume and args.out.is_dir():
+        print(f"{kept} is missing: only the flags given now are known", file=sys.stderr)
     return args
 
 
@@ -306,6 +320,13 @@ def add_mpi(p):
                    help="share the work with the other processes that mpiexec has started; ordered: sums of gradients have the same bits each time")
 
 
+def mend_stdout():
+    """So that print never fails for what is printed, and not where whoever has started this has closed the standard output."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    sys.stdout.reconfigure(errors="replace")          # a file's name may hold letters that this terminal doesn't have
+
+
 def join(mpi):
     """The ranks that share the work, as --mpi asks for; only rank 0 prints. Raises ImportError, with what to do, where there is no MPI."""
     if mpi is None:
@@ -317,8 +338,11 @@ def join(mpi):
     return ranks
 
 
-def prepare(args, ranks):
-    """The pictures and the trainer that the flags ask for. Raises ValueError or OSError, with what to do, where that can't be."""
+def prepare(args, ranks, stack):
+    """The pictures and the trainer that the flags ask for, the trainer's folder being open until `stack` closes it.
+
+    Raises ValueError or OSError, with what to do, where that can't be.
+    """
     use_threads(args.threads)
     config = TrainConfig(epochs=args.epochs, batch=args.batch, micro_batch=args.micro_batch, recompute=args.recompute, lr=args.lr,
                          schedule=args.schedule, target=args.target, weight=args.weight,
@@ -329,7 +353,7 @@ def prepare(args, ranks):
         raise ValueError(f"--channels is {channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")
     unet = UNetConfig(image_size=args.size, channels=channels, out_channels=2 * UNetConfig.in_channels if args.learn_variance else None,
                       self_condition=args.self_condition)
-    if not args.resume and (args.out / "checkpoint.npz").exists():
+    if not args.resume and any((args.out / name).exists() for name in ("checkpoint.npz", "checkpoint.previous.npz")):
         raise ValueError(f"{args.out} already holds a run: --resume goes on with it, another --out starts a new one")
     image_set = read_pictures(args)
     if args.classes and image_set.labels is None:
@@ -337,13 +361,18 @@ def prepare(args, ranks):
     if args.classes:
         unet = replace(unet, num_classes=len(image_set.label_names))
     if args.resume:
-        trainer = Trainer.resume(image_set, args.out, ranks, config, unet)
+        try:
+            trainer = Trainer.resume(image_set, args.out, ranks, config, unet)
+        except FileNotFoundError as error:
+            raise ValueError(f"{error}: there is nothing to go on with; start without --resume") from error
     else:
         trainer = Trainer(UNet(unet, rng=np.random.default_rng([args.seed, INIT])), image_set, config, args.out, ranks)
     if ranks.rank == 0:
         try:
-            (args.out / "samples").mkdir(parents=True, exist_ok=True)
-            (args.out / "flags.json").write_text(json.dumps(kept_flags(args), indent=0) + "\n", encoding="utf-8")
+            stack.enter_context(trainer.folder.open(trainer))
+            (args.out / "samples").mkdir(exist_ok=True)
+            with whole_file(args.out / "flags.json") as file:
+                file.write(json.dumps(kept_flags(args), indent=0).encode() + b"\n")
         except OSError as error:
             raise OSError(f"{args.out} can't be written ({error.strerror}); give another --out") from error
     return image_set, trainer
@@ -383,9 +412,15 @@ def use_threads(threads):
 
 def main():
     heed_termination()
-    sys.stdout.reconfigure(errors="replace")          # a file's name may hold letters that this terminal doesn't have
+    mend_stdout()
     flags = parser()
     args = parse(flags)
+    with ExitStack() as stack:
+        run(flags, args, stack)
+
+
+def run(flags, args, stack):
+    """The four stages."""
     out = args.out
     try:
         ranks = join(args.mpi)
@@ -394,10 +429,12 @@ def main():
                 if ranks.rank == 0:
                     read_pictures(args)                                                     # downloads them, for all
         with ranks.together():
-            image_set, trainer = prepare(args, ranks)
+            image_set, trainer = prepare(args, ranks, stack)
         ranks.heed_interrupt()
     except (ImportError, OSError, ValueError) as error:
         flags.error(str(error))
+    except MemoryError as error:
+        flags.error(f"there is not enough memory for these pictures or this network ({error}): take fewer, or smaller ones")
     except KeyboardInterrupt as stop:
         sys.exit(exit_status(stop))
     try:
@@ -407,27 +444,33 @@ def main():
                 stage_noise(trainer, out)
             stage_train(trainer, out)
             stage_generate(trainer, out)
+        print("\nEverything is here:")
+        for name, what in FILES.items():
+            print(f"  {str(out / name):<{len(str(out)) + 16}} {what}")
+        sys.stdout.flush()
     except TrainingDiverged as error:
         sys.exit(f"\n{error}")
+    except MemoryError as error:
+        sys.exit(f"\nThere is not enough memory ({error}): try a lower --micro-batch or --recompute in a new run, smaller pictures, or other "
+                 f"programs closed and\n  {again(args, ranks)}")
     except OSError as error:
         sys.exit(f"\n{error}" + (f"\nWhen that is mended, go on with\n  {again(args, ranks)}" if trainer.global_step else ""))
     except KeyboardInterrupt as stop:
         with leave_at_once(), suppress(OSError):                                            # its terminal may be gone
             if trainer.global_step and ranks.rank == 0:
+                print(f"\nStopped at step {trainer.global_step} of {trainer.total_steps}. All is saved; go on with\n  {again(args, ranks)}",
+                      flush=True)
                 report(out)
-                print(f"\nStopped at step {trainer.global_step} of {trainer.total_steps}. All is saved; go on with\n  {again(args, ranks)}")
             elif ranks.rank == 0:
-                print("\nStopped before the first step: there is nothing to save yet.")
+                print("\nStopped before the first step: there is nothing to save yet.", flush=True)
         sys.exit(exit_status(stop))
-    print("\nEverything is here:")
-    for name, what in FILES.items():
-        print(f"  {str(out / name):<{len(str(out)) + 16}} {what}")
 
 
 def again(args, ranks):
     """The command that goes on with this run."""
     launch = ["mpiexec", "-n", str(ranks.size)] if args.mpi else []
-    return shlex.join([*launch, "python", sys.argv[0], "--out", str(args.out), "--resume", *(["--mpi", args.mpi] if args.mpi else [])])
+    lost = [] if (args.out / "flags.json").exists() else kept_flags(args)                  # with the whole folder
+    return shlex.join([*launch, "python", sys.argv[0], "--out", str(args.out), "--resume", *lost, *(["--mpi", args.mpi] if args.mpi else [])])
 
 
 def exit_status(stop):
