@@ -7,11 +7,13 @@
 Read this file from the bottom up, or from the top down and skip what you don't need: main, then the four stages, one function each.
 """
 import argparse
+import faulthandler
 import json
 import os
 import shlex
 import signal
 import sys
+import textwrap
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +39,7 @@ PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are s
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
 SHEET, NEW_CATS, CHUNK = 16, 64, 16     # pictures on such a sheet, on the last sheet, and in memory at once
 PAIRS = 12            # new pictures that are shown beside the training pictures nearest to them
-MESSAGE = 1000        # letters of an error, at most
+MESSAGE = 1000        # letters of an error and of a list of labels, at most
 FILM, GIF_CATS, GIF_FRAMES = 8, 8, 26   # pictures in a strip; cats and frames of the animation
 
 FILES = {"report.html": "the whole run as one page: open it in a browser", "samples.png": "new cats",
@@ -102,7 +104,8 @@ def stage_train(trainer, out):
     print(f"{len(trainer.train_images)} pictures to learn from, {len(trainer.held_out_images)} held out; {weights:,} weights; "
           f"{config.epochs} epochs of {trainer.steps_per_epoch} steps")
     if trainer.label_names:
-        print(f"Each has a label, left out {config.label_dropout:.0%} of the time: {', '.join(trainer.label_names)}")
+        names = textwrap.shorten(", ".join(trainer.label_names), MESSAGE, placeholder=" ...")
+        print(f"Each has a label, left out {config.label_dropout:.0%} of the time: {names}")
     if trainer.model.self_condition:
         print("For half of the batches the network guesses twice, and the second time sees its own first guess of x_0.")
     if trainer.global_step == trainer.total_steps:
@@ -413,6 +416,8 @@ def use_threads(threads):
 def main():
     heed_termination()
     mend_stdout()
+    if sys.stderr is not None:
+        faulthandler.enable()                         # what no except can catch, as a mapped file that is cut off meanwhile, isn't silent either
     flags = parser()
     args = parse(flags)
     with ExitStack() as stack:

@@ -66,6 +66,9 @@ class Server(http.server.ThreadingHTTPServer):
         return Source(f"http://127.0.0.1:{self.server_port}/{name}", hashlib.md5(FILES["/" + name]).hexdigest())
 
 
+REDIRECTIONS = ("http://[::1", f"http://{'a' * 70}.com/", "file:///etc/passwd")
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -75,6 +78,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.ranges.append((self.path, int(asked[1]) if asked else None))
         if how in (404, 503):
             return self.send_error(how)
+        if how in REDIRECTIONS:
+            self.send_response(302, "x" * 60_000)
+            self.send_header("Location", how)
+            self.end_headers()
+            return
         begin = int(asked[1]) if asked and how != "ignores ranges" else 0
         if asked and begin >= len(data):
             return self.send_error(416)
@@ -194,6 +202,19 @@ def test_an_answer_that_is_no_file(server, tmp_path, code, words):
 def test_a_server_that_sends_nothing(server, tmp_path):
     server.behaviour = "nothing"
     fails(server, tmp_path, "the connection was cut.. Are you online")
+
+
+def test_an_empty_file(server, tmp_path):
+    server.files["/images.tar.gz"] = b""
+    fails(server, tmp_path, "an empty file was sent.. Are you online")
+
+
+@pytest.mark.parametrize("where", REDIRECTIONS)
+def test_a_server_that_sends_us_nowhere(server, tmp_path, where):
+    server.behaviour = where
+    with pytest.raises(OSError, match="images.tar.gz can't be had") as caught:
+        load(server, tmp_path)
+    assert len(str(caught.value)) < 1000
 
 
 def test_offline(tmp_path):
