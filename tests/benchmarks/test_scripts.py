@@ -79,7 +79,7 @@ def test_startup(tmp_path):
 
 def test_long_run(tmp_path):
     said, figures = quick("long_run", tmp_path)
-    assert "250 times a training step" in said and len(figures["training"]) == 250 and len(figures["sampling"]) == 6
+    assert "50 times a training step" in said and len(figures["training"]) == 50 and len(figures["sampling"]) == 6
     assert 0 <= max(figures["growth"].values()) <= 0.02
 
 

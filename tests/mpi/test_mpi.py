@@ -123,10 +123,16 @@ def pids(process, folder, n):
 
 def gone(pid):
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
         return True
-    return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z"
+
+
+def all_end_by(deadline, numbers):
+    """Whether the processes end in time: mpiexec doesn't wait for those that a guardian has left behind, which end by themselves."""
+    while not all(map(gone, numbers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return all(map(gone, numbers))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the launcher alone tells")
@@ -137,10 +143,9 @@ def test_a_killed_rank_ends_the_job_with_one_line(n, rank, tmp_path):
     killed = time.monotonic()
     os.kill(numbers[rank], signal.SIGKILL)
     code, out, err = end(process, 10)
-    assert code != 0 and time.monotonic() - killed < 10
+    assert code != 0 and all_end_by(killed + 10, numbers)
     line, = err.strip().splitlines()                            # mpiexec may have its own say, on stdout
     assert line.startswith(f"rank {rank} of {n} (on ") and f"process {numbers[rank]}, is dead (Killed)" in line
-    assert all(map(gone, numbers))
     assert load_checkpoint(tmp_path / "0" / "checkpoint.npz").step >= 3
 
 
@@ -149,7 +154,8 @@ def test_without_its_guardian_a_rank_ends_the_job_too(tmp_path):
     process = start(2, "-m", "tests.mpi.jobs", "live", tmp_path)
     numbers = pids(process, tmp_path, 2)
     os.kill(int(Path(f"/proc/{numbers[1]}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
-    assert end(process, 10)[0] != 0 and all(map(gone, numbers))
+    killed = time.monotonic()
+    assert end(process, 10)[0] != 0 and all_end_by(killed + 10, numbers)
 
 
 def test_an_error_on_one_rank_ends_the_job(tmp_path):

@@ -24,7 +24,8 @@ class Module:
     def children(self) -> Iterator[tuple[str, "Module"]]:
         """(name, module) of the modules held directly, in the order in which they were made."""
         for name, value in vars(self).items():
-            yield from _modules_in(name, value)
+            if name != "keys":                      # long lists, of numbers
+                yield from _modules_in(name, value)
 
     def modules(self) -> Iterator["Module"]:
         """This module and all those below it."""
