@@ -14,6 +14,7 @@ ways to start, one function each, then the drawing; what the flags say comes las
 """
 import sys
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ from tinydiff.diffusion import (SAMPLERS, SCHEDULES, clip_x0, ddim_invert, denoi
                                 slerp, timesteps)
 from tinydiff.report import LiveLine, denoising_frame, gif, grid
 from tinydiff.training import load_checkpoint
+from tinydiff.training.interrupt import heed_termination
 
-from train_cats import GIF_CATS, GIF_FRAMES, Parser, add_mpi, join, spread, use_threads
+from train_cats import GIF_CATS, GIF_FRAMES, Parser, add_mpi, exit_status, join, mend_stdout, spread, use_threads
 
 CHUNK, SHEET = 16, 64                 # pictures in memory at once, and on sheet.png
 IMAGE_FROM, VARIATIONS_FROM = 0.7, 0.5     # of T
@@ -238,6 +240,8 @@ def prepare(args, ranks):
 
 
 def main():
+    heed_termination()
+    mend_stdout()
     flags = parser()
     args = flags.parse_args()
     args.out = or_else(args.out, (args.run.parent if args.run.suffix == ".npz" else args.run) / "drawn")
@@ -250,12 +254,20 @@ def main():
             if ranks.rank == 0:
                 args.out.mkdir(parents=True, exist_ok=True)
             pictures, moments = draw(start, count, args.out, args.gif and not args.interpolate, ranks)
+            if ranks.rank == 0:
+                show(args, given, count, pictures, moments)
     except (ImportError, OSError, ValueError) as error:
         flags.error(str(error))
-    except KeyboardInterrupt:
-        sys.exit(f"\nStopped. What was drawn so far is in {args.out}")
-    if ranks.rank > 0:
-        return
+    except MemoryError as error:
+        flags.error(f"there is not enough memory for pictures of this size ({error})")
+    except KeyboardInterrupt as stop:
+        with suppress(OSError):                                                             # its terminal may be gone
+            print(f"\nStopped. What was drawn so far is in {args.out}", file=sys.stderr)
+        sys.exit(exit_status(stop))
+
+
+def show(args, given, count, pictures, moments):
+    """The first pictures together, and the film."""
     shown = [given[0], *pictures, given[1]] if args.interpolate else [*given, *pictures]
     grid(np.stack(shown[:SHEET])).save(args.out / "sheet.png")
     if args.interpolate and args.gif:
@@ -265,7 +277,7 @@ def main():
         chosen = spread(len(moments), GIF_FRAMES)
         gif((denoising_frame(*moments[i], i / (len(moments) - 1)) for i in chosen), args.out / "film.gif")
     print(f"{count} pictures in {args.out}, from 000000.png on; the first ones together: {args.out / 'sheet.png'}"
-          + (f"; the film: {args.out / 'film.gif'}" if args.gif else ""))
+          + (f"; the film: {args.out / 'film.gif'}" if args.gif else ""), flush=True)
 
 
 if __name__ == "__main__":

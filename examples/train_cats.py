@@ -8,12 +8,14 @@ Read it from the top down: the four stages, one function each, are the whole of 
 the words they print, the command line, and what must be there before the first stage; main, at the end, puts them together.
 """
 import argparse
+import faulthandler
 import json
 import os
 import shlex
 import signal
 import sys
-from contextlib import suppress
+import textwrap
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +30,8 @@ from tinydiff.report import (LiveLine, Progress, denoising_frame, few_pictures, 
                              write_page, writes_unicode)
 from tinydiff.text import one_line
 from tinydiff.training import Ranks, TrainConfig, Trainer, TrainingDiverged
+from tinydiff.training.config import fits
+from tinydiff.training.files import whole_file
 from tinydiff.training.interrupt import heed_termination, leave_at_once
 from tinydiff.training.streams import INIT, NOISE
 
@@ -36,6 +40,7 @@ PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are s
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
 SHEET, NEW_CATS, CHUNK = 16, 64, 16     # pictures on such a sheet, on the last sheet, and in memory at once
 PAIRS = 12            # new pictures that are shown beside the training pictures nearest to them
+MESSAGE = 1000        # letters of an error and of a list of labels, at most
 FILM, GIF_CATS, GIF_FRAMES = 8, 8, 26   # pictures in a strip; cats and frames of the animation
 
 FILES = {"report.html": "the whole run as one page: open it in a browser", "samples.png": "new cats",
@@ -56,7 +61,7 @@ def stage_input(image_set, out):
     say_stage(1, "Input", "{} images x {} x {} x {}".format(*images.shape))
     print(f"Every pixel is three bytes; the network sees them as numbers from -1 to 1: {shape(images)} uint8 -> float32.")
     if isinstance(images, np.memmap):
-        print(f"They stay on the disk, in {images.filename}, which can be deleted when you no longer train on them.")
+        print(one_line(f"They stay on the disk, in {images.filename}, which can be deleted when you no longer train on them."))
     if few_pictures(len(images)):
         print(few_pictures(len(images)))
     tell_skipped(image_set.skipped, out / "skipped.txt")
@@ -91,13 +96,16 @@ def stage_train(trainer, out):
     print(f"{len(trainer.train_images)} pictures to learn from, {len(trainer.held_out_images)} held out; {weights:,} weights; "
           f"{config.epochs} epochs of {trainer.steps_per_epoch} steps")
     if trainer.label_names:
-        print(f"Each has a label, left out {config.label_dropout:.0%} of the time: {', '.join(trainer.label_names)}")
+        names = textwrap.shorten(", ".join(trainer.label_names), MESSAGE, placeholder=" ...")
+        print(f"Each has a label, left out {config.label_dropout:.0%} of the time: {names}")
     if trainer.model.self_condition:
         print("For half of the batches the network guesses twice, and the second time sees its own first guess of x_0.")
     if trainer.global_step == trainer.total_steps:
         print(f"This run is finished: all {trainer.total_steps} steps are done. More --epochs would go on with it; now its pictures are drawn again.")
     elif trainer.global_step:
         print(f"Going on after step {trainer.global_step} of {trainer.total_steps}.")
+    if len(trainer.history) < trainer.global_step:
+        print(f"log.csv has only {len(trainer.history)} of these steps: the others are missing in the table and the chart.")
     progress = Progress(trainer.total_steps, config.epochs, trainer.epoch_rows(), trainer.history[0]["loss"] if trainer.history else None)
 
     def after_epoch(_, row):
@@ -107,7 +115,7 @@ def stage_train(trainer, out):
     if trainer.global_step:
         draw_sheet_if_due(trainer, out)                                                     # the run was stopped while it was being drawn
     trainer.fit(on_step=lambda _, row: progress.step(row), on_epoch=after_epoch)
-    if trainer.ranks.rank == 0:
+    if trainer.ranks.rank == 0 and trainer.history:
         print(loss_text(read_log(out / "log.csv"), unicode=writes_unicode(sys.stdout)))
         print(f"The chart as a picture: {out / 'loss.png'}")
 
@@ -158,7 +166,8 @@ def compare(trainer, pictures, out):
     pairs = np.argsort(distances, kind="stable")[:PAIRS]
     neighbour_sheet(pictures[pairs], closest[pairs], distances[pairs]).save(out / "neighbours.png")
     facts = {"samples": distances.tolist(), "held_out": found.distance[len(pictures):].tolist()}
-    (out / "neighbours.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    with whole_file(out / "neighbours.json") as file:
+        file.write(json.dumps(facts).encode() + b"\n")
 
 
 def whole_rows(trainer, n):
@@ -216,7 +225,9 @@ def film(trainer, out):
 
 def report(out):
     """The chart and the page, as far as the run has come."""
-    loss_png(read_log(out / "log.csv"), out / "loss.png")
+    log = read_log(out / "log.csv")
+    if len(log.step):                                                                       # not where that of a finished run was moved away
+        loss_png(log, out / "loss.png")
     write_page(out)
 
 
@@ -261,6 +272,8 @@ def shape(array):
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with a flag in one line."""
     def error(self, message):
+        if len(message) > MESSAGE:                          # a damaged file, told in full
+            message = f"{message[:MESSAGE // 2]} ... {message[-MESSAGE // 2:]}"
         self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
 
@@ -313,31 +326,36 @@ def parse(flags):
     if args.resume and kept.exists():
         try:
             was = json.loads(kept.read_text(encoding="utf-8"))
-            args = flags.parse_args([*map(str, was), *sys.argv[1:]])
-        except (TypeError, ValueError) as error:
+            if not fits(was, list[str]):
+                raise ValueError("not a list of words")
+        except (OSError, RecursionError, ValueError) as error:
             flags.error(f"{kept} is damaged ({error}); remove it, and give the flags that the run was started with")
+        args = flags.parse_args([*was, *sys.argv[1:]])
+    elif args.resume and args.out.is_dir():
+        print(f"{kept} is missing: only the flags given now are known", file=sys.stderr)
     return args
 
 
-def keep_flags(args):
-    """Writes what `parse` will need for --resume, as on the command line."""
+def kept_flags(args):
+    """What `parse` will need for --resume, as on the command line."""
     words = []
     for name, value in vars(args).items():
         if name not in NEW_EACH_TIME and value is not None and value is not False:
             words.append("--" + name.replace("_", "-"))
             words += [] if value is True else [str(value.resolve() if name == "data" and value != PETS else value)]
-    (args.out / "flags.json").write_text(json.dumps(words, indent=0) + "\n", encoding="utf-8")
+    return words
 
 
 def again(args, ranks):
     """The command that goes on with this run."""
     launch = ["mpiexec", "-n", str(ranks.size)] if args.mpi else []
-    return shlex.join([*launch, "python", sys.argv[0], "--out", str(args.out), "--resume", *(["--mpi", args.mpi] if args.mpi else [])])
+    lost = [] if (args.out / "flags.json").exists() else kept_flags(args)                  # with the whole folder
+    return shlex.join([*launch, "python", sys.argv[0], "--out", str(args.out), "--resume", *lost, *(["--mpi", args.mpi] if args.mpi else [])])
 
 
 # Before the first stage: who works, on which pictures, with which network.
 
-def begin(args):
+def begin(args, stack):
     """The pictures and the trainer that the flags ask for. Raises ImportError, OSError or ValueError, with what to do, where that can't be."""
     ranks = join(args.mpi)
     if ranks.size > 1 and args.data == PETS:
@@ -345,9 +363,16 @@ def begin(args):
             if ranks.rank == 0:
                 read_pictures(args)                                                         # downloads them, for all
     with ranks.together():
-        image_set, trainer = prepare(args, ranks)
+        image_set, trainer = prepare(args, ranks, stack)
     ranks.heed_interrupt()
     return image_set, trainer
+
+
+def mend_stdout():
+    """So that print never fails for what is printed, and not where whoever has started this has closed the standard output."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    sys.stdout.reconfigure(errors="replace")          # a file's name may hold letters that this terminal doesn't have
 
 
 def join(mpi):
@@ -361,11 +386,11 @@ def join(mpi):
     return ranks
 
 
-def prepare(args, ranks):
-    """The pictures and the trainer of this rank."""
+def prepare(args, ranks, stack):
+    """The pictures and the trainer of this rank, the trainer's folder being open until `stack` closes it."""
     use_threads(args.threads)
     config, unet = settings(args)
-    if not args.resume and (args.out / "checkpoint.npz").exists():
+    if not args.resume and any((args.out / name).exists() for name in ("checkpoint.npz", "checkpoint.previous.npz")):
         raise ValueError(f"{args.out} already holds a run: --resume goes on with it, another --out starts a new one")
     image_set = read_pictures(args)
     if args.classes and image_set.labels is None:
@@ -373,13 +398,18 @@ def prepare(args, ranks):
     if args.classes:
         unet = replace(unet, num_classes=len(image_set.label_names))
     if args.resume:
-        trainer = Trainer.resume(image_set, args.out, ranks, config, unet)
+        try:
+            trainer = Trainer.resume(image_set, args.out, ranks, config, unet)
+        except FileNotFoundError as error:
+            raise ValueError(f"{error}: there is nothing to go on with; start without --resume") from error
     else:
         trainer = Trainer(UNet(unet, rng=np.random.default_rng([args.seed, INIT])), image_set, config, args.out, ranks)
     if ranks.rank == 0:
         try:
-            (args.out / "samples").mkdir(parents=True, exist_ok=True)
-            keep_flags(args)
+            stack.enter_context(trainer.folder.open(trainer))
+            (args.out / "samples").mkdir(exist_ok=True)
+            with whole_file(args.out / "flags.json") as file:
+                file.write(json.dumps(kept_flags(args), indent=0).encode() + b"\n")
         except OSError as error:
             raise OSError(f"{args.out} can't be written ({error.strerror}); give another --out") from error
     return image_set, trainer
@@ -437,10 +467,10 @@ def say_stopped(trainer, args):
     if trainer.ranks.rank > 0:
         return
     if not trainer.global_step:
-        print("\nStopped before the first step: there is nothing to save yet.")
+        print("\nStopped before the first step: there is nothing to save yet.", flush=True)
         return
+    print(f"\nStopped at step {trainer.global_step} of {trainer.total_steps}. All is saved; go on with\n  {again(args, trainer.ranks)}", flush=True)
     report(args.out)
-    print(f"\nStopped at step {trainer.global_step} of {trainer.total_steps}. All is saved; go on with\n  {again(args, trainer.ranks)}")
 
 
 def exit_status(stop):
@@ -450,15 +480,25 @@ def exit_status(stop):
 
 def main():
     heed_termination()
-    sys.stdout.reconfigure(errors="replace")          # a file's name may hold letters that this terminal doesn't have
+    mend_stdout()
+    if sys.stderr is not None:
+        faulthandler.enable()                         # what no except can catch, as a mapped file that is cut off meanwhile, isn't silent either
     flags = parser()
     args = parse(flags)
-    try:
-        image_set, trainer = begin(args)
-    except (ImportError, OSError, ValueError) as error:
-        flags.error(str(error))
-    except KeyboardInterrupt as stop:
-        sys.exit(exit_status(stop))
+    with ExitStack() as stack:
+        try:
+            image_set, trainer = begin(args, stack)
+        except (ImportError, OSError, ValueError) as error:
+            flags.error(str(error))
+        except MemoryError as error:
+            flags.error(f"there is not enough memory for these pictures or this network ({error}): take fewer, or smaller ones")
+        except KeyboardInterrupt as stop:
+            sys.exit(exit_status(stop))
+        run(image_set, trainer, args)
+
+
+def run(image_set, trainer, args):
+    """The four stages; where they end early, what is left and how it goes on."""
     try:
         with trainer.ranks.together():
             if trainer.ranks.rank == 0:
@@ -466,17 +506,21 @@ def main():
                 stage_noise(trainer, args.out)
             stage_train(trainer, args.out)
             stage_generate(trainer, args.out)
+        print("\nEverything is here:")
+        for name, what in FILES.items():
+            print(f"  {str(args.out / name):<{len(str(args.out)) + 16}} {what}")
+        sys.stdout.flush()
     except TrainingDiverged as error:
         sys.exit(f"\n{error}")
+    except MemoryError as error:
+        sys.exit(f"\nThere is not enough memory ({error}): try a lower --micro-batch or --recompute in a new run, smaller pictures, or other "
+                 f"programs closed and\n  {again(args, trainer.ranks)}")
     except OSError as error:
         sys.exit(f"\n{error}" + (f"\nWhen that is mended, go on with\n  {again(args, trainer.ranks)}" if trainer.global_step else ""))
     except KeyboardInterrupt as stop:
         with leave_at_once(), suppress(OSError):                                            # its terminal may be gone
             say_stopped(trainer, args)
         sys.exit(exit_status(stop))
-    print("\nEverything is here:")
-    for name, what in FILES.items():
-        print(f"  {str(args.out / name):<{len(str(args.out)) + 16}} {what}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ ALLOWED = {
     "report": {"text"},
     "metrics": {"kernels"},                         # arrays in, numbers out: its products are the kernels'
     "mpi": {"training"},                            # and it's in no one's list: it is only imported where asked for
-    "training": {"nn", "ops", "autograd", "kernels", "diffusion", "data"},
+    "training": {"nn", "ops", "autograd", "kernels", "diffusion", "data", "text"},
 }
 PACKAGES = {"numpy", "numba", "llvmlite", "PIL", "tinydiff", *sys.stdlib_module_names}
 

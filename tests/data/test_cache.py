@@ -82,6 +82,15 @@ def test_a_cache_holds_the_same_as_memory(tmp_path, make, name, limit):
     np.testing.assert_array_equal(np.load(file, allow_pickle=False), first.images)      # any NumPy reads it
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_a_pipe_in_the_place_of_a_cache_is_not_waited_for(tmp_path):
+    path = make_zip(tmp_path / "p.zip")
+    place = cache.cache_places(path, 8, None)[0]
+    os.mkfifo(place)
+    same(load_images(path, 8), in_memory(path, 8))
+    assert place.is_file()
+
+
 def touch(folder):
     os.utime(folder / "black/1.png", ns=(1, 1))
 

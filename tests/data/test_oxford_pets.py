@@ -75,6 +75,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.ranges.append((self.path, int(asked[1]) if asked else None))
         if how in (404, 503):
             return self.send_error(how)
+        if how == "away":
+            self.send_response(302, "x" * 60_000)
+            self.send_header("Location", "file:///etc/passwd")
+            self.end_headers()
+            return
         begin = int(asked[1]) if asked and how != "ignores ranges" else 0
         if asked and begin >= len(data):
             return self.send_error(416)
@@ -194,6 +199,26 @@ def test_an_answer_that_is_no_file(server, tmp_path, code, words):
 def test_a_server_that_sends_nothing(server, tmp_path):
     server.behaviour = "nothing"
     fails(server, tmp_path, "the connection was cut.. Are you online")
+
+
+def test_an_empty_file(server, tmp_path):
+    server.files["/images.tar.gz"] = b""
+    fails(server, tmp_path, "an empty file was sent.. Are you online")
+
+
+def test_a_server_that_sends_us_to_our_own_files_with_a_long_reason(server, tmp_path):
+    server.behaviour = "away"
+    with pytest.raises(OSError, match="images.tar.gz can't be had: the server answers 302 xxx") as caught:
+        load(server, tmp_path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_server_that_sends_us_to_what_is_no_address(tmp_path, monkeypatch):
+    def nowhere(*_):
+        raise ValueError("Invalid IPv6 URL")                # as urllib says of a redirection to http://[
+    monkeypatch.setattr(web, "_fetch", nowhere)
+    with pytest.raises(OSError, match=r"http://x can't be had \(Invalid IPv6 URL\). Are you online"):
+        web.download("http://x", tmp_path / "x", "")
 
 
 def test_offline(tmp_path):

@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from tinydiff.training.files import only_run_in
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--images", "12", "--size", "16", "--channels", "8", "--epochs", "2", "--batch", "4", "--steps", "4"]
@@ -105,9 +108,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def python(code, *words, **more):
+def python(code, *words, env=(), **more):
     return subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=300, encoding="utf-8",
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}, **more)
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"} | dict(env), **more)
 
 
 def same_results(one, other):
@@ -167,10 +170,10 @@ import resource, runpy, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 import tinydiff.training.run_folder as run_folder
 limit, log = int(sys.argv[1]), run_folder.RunFolder.log
-def log_until_full(self, row):
-    if row["step"] == 4:
+def log_until_full(self, history):
+    if len(history) == 4:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    log(self, row)
+    log(self, history)
 run_folder.RunFolder.log = log_until_full
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
@@ -190,18 +193,93 @@ def test_a_full_disk_stops_the_run_with_one_message_and_the_last_checkpoint_whol
     assert resumed.returncode == 0 and "Going on after step 3 of 6" in resumed.stdout and same_results(out, finished[0])
 
 
-def test_a_reader_that_goes_away_stops_the_run_and_loses_nothing(finished, tmp_path):
-    """`train_cats.py | head`, in the middle of the table."""
+@pytest.mark.parametrize("last", ["    1 |", "Everything is here"])
+def test_a_reader_that_goes_away_stops_the_run_and_loses_nothing(last, finished, tmp_path):
+    """`train_cats.py | head`, in the middle of the table, and in the very last lines."""
     out = tmp_path / "run"
     with subprocess.Popen([sys.executable, ROOT / "examples" / "train_cats.py", *TINY, "--out", out], stdout=subprocess.PIPE, text=True,
                           stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}) as process:
-        while not process.stdout.readline().startswith("    1 |"):
+        while not process.stdout.readline().startswith(last):
             pass
         process.stdout.close()
         err = process.stderr.read()
     assert process.wait(60) == 1 and "Broken pipe" in err and "Traceback" not in err and "Exception" not in err
     resumed = train_cats("--out", out, "--resume")
     assert resumed.returncode == 0 and same_results(out, finished[0])
+
+
+FOLDER_REMOVED = """
+import runpy, shutil, sys
+import tinydiff.training.run_folder as run_folder
+log = run_folder.RunFolder.log
+def log_without_a_folder(self, history):
+    if len(history) == 4:
+        shutil.rmtree(self.path)
+    log(self, history)
+run_folder.RunFolder.log = log_without_a_folder
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_folder_that_is_removed_meanwhile_is_one_message_that_says_how_to_go_on(finished, tmp_path):
+    out = tmp_path / "run"
+    gone = python(FOLDER_REMOVED, ROOT / "examples" / "train_cats.py", *TINY, "--out", out, env={"TMPDIR": str(tmp_path)})
+    saved = next(tmp_path.glob("tinydiff-*"))
+    assert gone.returncode == 1 and "Traceback" not in gone.stderr, gone.stderr
+    assert f"The state after step 4 is in {saved}: move both files there to {out} when" in gone.stderr
+    saved.rename(out)
+    resumed = train_cats(*shlex.split(gone.stderr.splitlines()[-1])[2:])
+    assert resumed.returncode == 0 and "Going on after step 4 of 6" in resumed.stdout and same_results(out, finished[0]), resumed.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks there")
+def test_a_run_that_goes_on_elsewhere_is_left_alone(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with only_run_in(out):
+        other = train_cats("--out", out, "--resume", "--epochs", 5)
+    assert other.returncode == 2 and "another process is training in" in other.stderr and len(other.stderr.splitlines()) == 1
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_was_killed_between_two_renamings_is_not_overwritten(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.npz").unlink()
+    again = train_cats(*TINY, "--out", tmp_path / "run")
+    assert again.returncode == 2 and "already holds a run: --resume goes on with it" in again.stderr
+
+
+@pytest.mark.parametrize("words, told", [
+    ("[" * 200_000, "flags.json is damaged (maximum recursion"), ('{"--epochs": 3}', "flags.json is damaged (not a list of words)"),
+    (json.dumps(["x" * 100_000]), "unrecognized arguments: xxx"),
+], ids=["deep", "no list", "long"])
+def test_damaged_flags_are_one_short_line(words, told, tmp_path):
+    (tmp_path / "flags.json").write_text(words)
+    done = train_cats("--out", tmp_path, "--resume")
+    assert done.returncode == 2 and told in done.stderr and len(done.stderr.splitlines()) == 1 and len(done.stderr) < 2000
+
+
+def test_files_that_a_killed_run_left_half_written_or_that_were_moved_away_do_not_stop_it(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    for name in ("log.csv", "flags.json"):
+        (out / name).unlink()
+    for name in ("reverse.png", "reverse.gif", "config.json", "neighbours.json", "samples/epoch_002.png"):
+        (out / name).write_bytes((out / name).read_bytes()[:10])
+    resumed = train_cats(*TINY, "--out", out, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "log.csv has only 0 of these steps" in resumed.stdout and "flags.json is missing: only the flags given now are known" in resumed.stderr
+    names = [name for name in FILES if name.endswith(("png", "gif")) and name != "loss.png"]
+    assert all((out / name).read_bytes() == (finished[0] / name).read_bytes() for name in names)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's way to close a stream")
+def test_without_any_standard_output(tmp_path):
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, ROOT / "examples" / "train_cats.py", "--threads", "0", "--out",
+                           tmp_path / "run"], stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=100)
+    assert done.returncode == 2 and "--threads is 0" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
@@ -276,6 +354,8 @@ def test_mpi_without_mpi4py_says_what_to_install(tmp_path):
     (["--target", "cat"], "--target: invalid choice: 'cat'"),
     (["--target", "eps", "--schedule", "flow"], "target is 'eps'; it must be v, flow or x0 with the schedule 'flow'"),
     (["--classes", "--data", str(ROOT / "examples" / "pictures")], "have no labels; put each class into a folder of its own"),
+    (["--channels", "8000000"], "there is not enough memory for these pictures or this network"),
+    (["--lr", "inf"], "lr is inf; it must be above 0"),
     (["--threads", "0"], "--threads is 0"),
     (["--resume"], "no checkpoint at"),
 ])

@@ -2,6 +2,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -9,6 +10,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.data.test_hostile import GOOD_TAR, tar_member, write_tar
 from tests.data.test_oxford_pets import Server
@@ -46,6 +48,26 @@ def test_a_strangers_archive_read_through_a_cache(tmp_path):
                        "--data", path, "--out", tmp_path / "memory")
     assert again.returncode == 0, again.stderr
     assert (out / "samples.png").read_bytes() == (tmp_path / "memory" / "samples.png").read_bytes()      # the same run, from memory
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGBUS"), reason="no such signal here")
+def test_a_cache_that_is_cut_off_while_it_is_read_does_not_end_the_run_in_silence(tmp_path):
+    """Nothing can be saved then: the last checkpoint, of the epoch before, stays."""
+    folder, out = tmp_path / "pictures", tmp_path / "run"
+    folder.mkdir()
+    for i in range(40):                                     # of 768 bytes each: 8 pages, of which the first will be left
+        (folder / f"{i}.png").write_bytes(GOOD_TAR[0][1])
+    cut = ("import os; from tinydiff.data import loading; loading.CACHE_BYTES = 0\n"
+           "from tinydiff.training import Trainer; step = Trainer.step\n"
+           "def cutting(self):\n"
+           "    if self.epoch == 1 and self.global_step % self.steps_per_epoch == 0:\n"
+           "        os.truncate(self.train_images.images.filename, 200)\n"
+           "    return step(self)\n"
+           "Trainer.step = cutting")
+    done = train_cats(cut, "--epochs", 3, "--data", folder, "--out", out)
+    assert done.returncode == -signal.SIGBUS and "Fatal Python error: Bus error" in done.stderr
+    again = train_cats("from tinydiff.data import loading; loading.CACHE_BYTES = 0", "--out", out, "--resume", "--epochs", 3)
+    assert again.returncode == 0 and "Going on after step 7 of 21" in again.stdout, again.stderr
 
 
 def test_an_error_about_a_strangers_file_is_one_line(tmp_path):

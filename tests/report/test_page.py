@@ -120,6 +120,14 @@ def test_a_run_that_still_goes_on_has_sentences_where_pictures_will_be(tmp_path)
     assert "No step has been taken yet" in page.text and "0 of 6" in page.text
 
 
+def test_a_picture_that_a_killed_run_has_not_finished_is_not_there_yet(run_dir):
+    whole = (run_dir / "reverse.png").read_bytes()
+    for part in (b"", whole[:10]):
+        (run_dir / "reverse.png").write_bytes(part)
+        assert "reverse.png is not there yet" in write_page(run_dir).read_text(encoding="utf-8")
+    (run_dir / "reverse.png").write_bytes(whole)
+
+
 def test_without_held_out_pictures_the_page_says_so(tmp_path):
     config = CONFIG | {"train": CONFIG["train"] | {"held_out": 0.0, "target": "eps"}}
     page = Page(write_page(write_run(tmp_path / "all", made_up_log(held_out=False), config)))

@@ -1,6 +1,8 @@
 """Checkpoints are files from strangers: whatever is in them, they are read to a good value or to one of our errors, in little memory."""
 import io
 import json
+import os
+import struct
 import tracemalloc
 import zipfile
 from dataclasses import asdict
@@ -130,6 +132,32 @@ def test_bombs_are_not_unpacked(good):
         first = archive.filelist[0]
         archive.filelist += [first] * 1000
     assert read_in_little_memory(folder, overlapping.getvalue()) is None
+
+
+def test_a_directory_of_a_million_entries_is_not_read(good):
+    """Each of its 47 bytes would take some 700 in memory."""
+    n, entry = 10**6, struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, *[0] * 8, 1, *[0] * 6) + b"a"
+    end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, n, n, n * len(entry), 0) + struct.pack("<4sLQL", b"PK\6\7", 0, n * len(entry), 1)
+    assert read_in_little_memory(good[0], entry * n + end + struct.pack("<4s4H2LH", b"PK\5\6", *[2**16 - 1] * 4, *[2**32 - 1] * 2, 0)) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "checkpoint.npz")
+    with pytest.raises(ValueError, match="checkpoint.npz is not a regular file"):
+        load_checkpoint(tmp_path)
+
+
+def test_names_of_a_stranger_do_not_reach_the_terminal_as_they_are(good, tmp_path, capsys):
+    folder, data, arrays = good
+    with zipfile.ZipFile(tmp_path / "checkpoint.npz", "w") as archive:
+        for name, array in (arrays | {"\x1b[2J\n" + "x" * 60_000: np.zeros(2)}).items():
+            with archive.open(name + ".npy", "w") as member:
+                np.lib.format.write_array(member, array)
+    (tmp_path / "checkpoint.previous.npz").write_bytes(data)
+    load_checkpoint(tmp_path)
+    told = capsys.readouterr().err
+    assert "wrong arrays" in told and "taking the one before it" in told and told.count("\n") == 1 and "\x1b" not in told and len(told) < 1000
 
 
 @settings(max_examples=40, deadline=2000)

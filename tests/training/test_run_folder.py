@@ -11,6 +11,7 @@ from tests.training.runs import RUN, pictures, trainer
 from tinydiff.training import Trainer, load_checkpoint, run_folder, save_checkpoint, trainer as trainer_module
 from tinydiff.training.files import only_run_in, whole_file
 from tinydiff.training.interrupt import Terminated, heed_termination, hold_interrupt
+from tinydiff.training.log import read_log
 
 ROOT = Path(__file__).parents[2]
 no_signal = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
@@ -102,7 +103,7 @@ def test_a_log_that_cannot_be_written_stops_the_run_and_loses_nothing(tmp_path, 
     monkeypatch.setattr(run_folder, "append_row", lambda path, row: full() if row["step"] == 5 else None)
     with pytest.raises(OSError, match=r"No space left on device: 'somewhere'\nThe state after step 5 is saved."):
         run.fit()
-    assert load_checkpoint(tmp_path).step == 5
+    assert load_checkpoint(tmp_path).step == 5 == len(Trainer.resume(pictures(), tmp_path).history)
 
 
 def test_a_checkpoint_that_cannot_be_written_goes_to_the_temporary_files(tmp_path, monkeypatch):
@@ -110,11 +111,46 @@ def test_a_checkpoint_that_cannot_be_written_goes_to_the_temporary_files(tmp_pat
     monkeypatch.setattr(run_folder.tempfile, "mkdtemp", lambda prefix: str(tmp_path))
     monkeypatch.setattr(run_folder, "save_checkpoint",
                         lambda path, run: full() if path.parent.name == "run" and run.global_step == 6 else save_checkpoint(path, run))
-    with pytest.raises(OSError, match=rf"The state after step 6 is in {tmp_path}/checkpoint.npz: move it to {tmp_path}/run when"):
+    with pytest.raises(OSError, match=rf"The state after step 6 is in {tmp_path}: move both files there to {tmp_path}/run when"):
         run.fit()
     assert load_checkpoint(tmp_path / "run").step == 3 and load_checkpoint(tmp_path).step == 6
-    (tmp_path / "checkpoint.npz").replace(tmp_path / "run" / "checkpoint.npz")
-    assert Trainer.resume(pictures(), tmp_path / "run").global_step == 6
+    for name in ("checkpoint.npz", "log.csv"):
+        (tmp_path / name).replace(tmp_path / "run" / name)
+    moved = Trainer.resume(pictures(), tmp_path / "run")
+    assert moved.global_step == 6 == len(moved.history)
+
+
+def test_nowhere_to_save_is_told(tmp_path, monkeypatch):
+    run = trainer(tmp_path)
+    monkeypatch.setattr(run_folder.tempfile, "mkdtemp", lambda prefix: full())
+    monkeypatch.setattr(run_folder, "append_row", lambda path, row: full())
+    monkeypatch.setattr(run_folder, "write_log", lambda path, rows: full() if rows else None)
+    with pytest.raises(OSError, match="Nor could the state after step 1 be saved anywhere else"):
+        run.fit()
+
+
+def test_a_log_that_is_removed_meanwhile_is_written_again(tmp_path):
+    run = trainer(tmp_path)
+    run.fit(lambda run, row: run.folder.log_path.unlink() if row["step"] == 4 else None)
+    assert [row["step"] for row in read_log(tmp_path / "log.csv", 9)] == list(range(1, 10))
+
+
+@pytest.mark.parametrize("damage", [
+    lambda rows: b"\xff\x00" * 5000, lambda rows: b"".join(rows[:2]) + b"1" * 200_000, lambda rows: b"".join(rows[1:]),
+    lambda rows: rows[0], lambda rows: b"".join(rows[:3]), lambda rows: b"".join(rows[:3] + rows[2:]), lambda rows: b"".join(rows[:2] + rows[3:]),
+], ids=["binary", "long", "no names", "empty", "cut", "twice", "missing"])
+def test_a_damaged_log_is_refused_in_one_line_and_can_be_moved_away(damage, tmp_path):
+    stopped(tmp_path, 4)
+    path = tmp_path / "log.csv"
+    path.write_bytes(damage(path.read_bytes().splitlines(keepends=True)))
+    with pytest.raises(ValueError, match="move it away to resume without the history") as caught:
+        Trainer.resume(pictures(), tmp_path)
+    assert str(caught.value).startswith(str(path)) and len(str(caught.value)) < 300
+    path.unlink()
+    for step in (6, 7):                                     # the log that begins anew can itself be gone on with
+        with pytest.raises(KeyboardInterrupt):
+            Trainer.resume(pictures(), tmp_path).fit(stop_at(step))
+    assert [row["step"] for row in read_log(path, 7)] == [5, 6, 7]
 
 
 def test_an_error_of_a_callback_loses_nothing(tmp_path):

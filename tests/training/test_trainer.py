@@ -385,7 +385,10 @@ def test_pictures_that_do_not_fit(tmp_path):
     (dict(weight="none"), "one of simple, min_snr, p2, edm, None"),
     (dict(schedule="quadratic"), "one of linear, cosine, sigmoid, karras, flow, linear_zero_snr, cosine_zero_snr, sigmoid_zero_snr"),
     (dict(time_sampling="even"), "one of stratified, uniform, lognormal"),
-    (dict(offset_noise=-0.1), "offset_noise is -0.1; it must be at least 0"),
+    (dict(offset_noise=-0.1), "offset_noise is -0.1; it must be from 0 to"),
+    (dict(lr=float("inf")), "lr is inf; it must be above 0 and at most 1e\\+30"),
+    (dict(clip=float("inf")), "clip is inf; it must be above 0 and at most 1e\\+30"),       # JSON has no infinity: its checkpoints couldn't be read
+    (dict(weight_decay=float("nan")), "weight_decay is nan; it must be from 0 to 1e\\+30"),
     (dict(T=1, steps=1), "T is 1; it must be at least 2: with one time alone, the least noise and the most"),
     (dict(target="eps", schedule="flow"), "target is 'eps'; it must be v, flow or x0 with the schedule 'flow'.* alpha = 0"),
     (dict(target="edm", schedule="linear_zero_snr"), "target is 'edm'; it must be v, flow or x0"),

@@ -135,7 +135,7 @@ def _list_tar(path, stack, listing) -> bool:
     """False, and nothing done, where the file is no tar."""
     file = stack.enter_context(_unpacked(path))
     try:
-        archive = stack.enter_context(tarfile.open(fileobj=_Sips(file, MAX_TAR_HEADER), mode="r:"))
+        archive = stack.enter_context(tarfile.open(fileobj=Sips(file, MAX_TAR_HEADER), mode="r:"))
     except tarfile.ReadError:
         return False
     before = -1
@@ -190,7 +190,7 @@ def _list_zip(path, stack, listing) -> bool:
     """False, and nothing done, where the file is no zip."""
     if not zipfile.is_zipfile(path):
         return False
-    archive = stack.enter_context(zipfile.ZipFile(_Sips(stack.enter_context(open(path, "rb")), MAX_ZIP_DIRECTORY)))
+    archive = stack.enter_context(zipfile.ZipFile(Sips(stack.enter_context(open(path, "rb")), MAX_ZIP_DIRECTORY)))
     packed, unpacked, size = 0, 0, os.path.getsize(path)
     for member in archive.infolist():
         kind = stat.S_IFMT(member.external_attr >> 16)
@@ -240,7 +240,7 @@ def _too_much():
                           "and give the folder")
 
 
-class _Sips:
+class Sips:
     """A file for tarfile and zipfile that gives so many bytes at once, at most: they read a header of any length that a file claims."""
 
     def __init__(self, file, most):

@@ -68,7 +68,7 @@ def source_key(path: Path, size: int, limit: int | None) -> dict:
 
 def find_cache(places: list[Path], path: Path, size: int, limit: int | None) -> ImageSet | None:
     """The set from the first good cache of these pictures, if there is one."""
-    for place in filter(os.path.exists, places):
+    for place in filter(os.path.isfile, places):         # opening a pipe would wait for ever
         cached = open_cache(place, source_key(path, size, limit))
         if cached:
             return cached

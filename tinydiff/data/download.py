@@ -55,10 +55,10 @@ def _fetch_all(url, path, part, progress):
             error.close()
             if error.code == 416 and before:  # the part is as long as the whole file or longer: its checksum will tell
                 return
-            raise OSError(f"{url} can't be had: the server answers {error.code} {error.reason}. {elsewhere}") from error
+            raise OSError(f"{url} can't be had: the server answers {error.code} {str(error.reason)[:100]}. {elsewhere}") from error
         except NotWritten:
             raise
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:      # ValueError: a redirection to what is no address
             cut = error
         if _length(part) <= before:
             break
@@ -83,6 +83,8 @@ def _fetch(url, part, progress):
                 progress(f"{part.stem}: {done / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB")
     if total is not None and done < total:
         raise ConnectionError("the connection was cut")
+    if done == 0:
+        raise ConnectionError("an empty file was sent")
 
 
 def _append(part, piece, done):

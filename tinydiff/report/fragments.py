@@ -27,10 +27,10 @@ def data_uri(path) -> str:
 def figure(path, caption, alt, pixels=False) -> str:
     """A picture with its caption; without the file, a sentence. pixels: it shows small pictures enlarged, whose pixels stay sharp."""
     path = Path(path)
-    if not path.exists():
+    size = _size(path)
+    if size is None:
         return _missing(path)
-    with Image.open(path) as image:
-        width, height = image.size
+    width, height = size
     return (f'<figure><img src="{data_uri(path)}" width="{width}" height="{height}" alt="{escape(alt)}"{" class=pixels" if pixels else ""}>'
             f"<figcaption>{escape(caption)}</figcaption></figure>")
 
@@ -38,10 +38,10 @@ def figure(path, caption, alt, pixels=False) -> str:
 def strip_figure(path, caption, alt) -> str:
     """A strip of pictures that a narrow screen shows in two halves, one below the other."""
     path = Path(path)
-    if not path.exists():
+    size = _size(path)
+    if size is None:
         return _missing(path)
-    with Image.open(path) as image:
-        width, height = image.size
+    width, height = size
     return (f'<figure><div class="strip pixels" role="img" aria-label="{escape(alt)}" '
             f'style="max-width:{width}px;--half:{width / 2:g}/{height};--picture:url({data_uri(path)})"><i></i><i></i></div>'
             f"<figcaption>{escape(caption)}</figcaption></figure>")
@@ -58,6 +58,15 @@ def settings_table(config) -> str:
     rows = "".join(f"<tr><th>{escape(group)}.{escape(name)}</th><td>{escape(str(value))}</td></tr>"
                    for group, settings in config.items() for name, value in settings.items())
     return f'<table class="settings">{rows}</table>'
+
+
+def _size(path):
+    """(width, height) of a picture; None where there is none, or one that a run which was killed has not finished."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError:
+        return None
 
 
 def _missing(path):

@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinydiff.data.archives import Sips
 from tinydiff.nn import UNet, UNetConfig
+from tinydiff.text import one_line
 from tinydiff.training.config import TrainConfig, fits, from_json
 from tinydiff.training.files import whole_file
 from tinydiff.training.optim import EMA
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 GROUPS = ("model", "ema", "adam_m", "adam_v")
 MAX_CONFIG_BYTES = 1 << 20
+MAX_DIRECTORY_BYTES = 1 << 23       # of the zip, which becomes ten times that in memory; 100 for each array are usual
 
 
 @dataclass
@@ -87,6 +90,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return _load_newest(path / "checkpoint.npz")
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}")
+    if not path.is_file():                                  # opening a pipe would wait for ever
+        raise ValueError(f"{path} is not a regular file")
     with open(path, "rb") as file:
         try:
             return _read(file, path)
@@ -103,14 +108,16 @@ def _load_newest(path):
             found = load_checkpoint(previous(path))
         except (FileNotFoundError, ValueError):
             raise fault from None
-        print(f"{fault}; taking the one before it, {found.path}, of step {found.step}", file=sys.stderr)
+        print(one_line(f"{fault}; taking the one before it, {found.path}, of step {found.step}"), file=sys.stderr)
         return found
 
 
 def _read(file, path):
-    with zipfile.ZipFile(file) as archive:
+    size, sips = os.fstat(file.fileno()).st_size, Sips(file, MAX_DIRECTORY_BYTES)
+    with zipfile.ZipFile(sips) as archive:
+        sips.most = size                                    # the directory is read; how long an array may be is checked below
         members = archive.infolist()
-        if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > os.fstat(file.fileno()).st_size:
+        if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > size:
             raise ValueError("it claims to hold more than it does")          # a zip bomb would
         names = [m.filename.removesuffix(".npy") for m in members]
         config = json.loads(_array(archive, "config", (None,), np.uint8, MAX_CONFIG_BYTES).tobytes())
@@ -125,7 +132,7 @@ def _read(file, path):
         shapes = {name: p.shape for name, p in model.named_parameters()}
         expected = {"step", "config", *(f"{group}/{name}" for group in GROUPS for name in shapes)}
         if len(names) != len(expected) or set(names) != expected:
-            raise ValueError(f"it has the wrong arrays: {', '.join(sorted(set(names) ^ expected)[:3]) or 'some twice'}")
+            raise ValueError(f"it has the wrong arrays: {reprlib.repr(sorted(set(names) ^ expected)) if set(names) != expected else 'some twice'}")
         groups = {group: {name: _array(archive, f"{group}/{name}", shape, dtype) for name, shape in shapes.items()} for group in GROUPS}
     ema = EMA(model, train.ema_max, train.ema_power)
     model.load_state_dict(groups["model"])
@@ -174,5 +181,5 @@ def _checked_data(data):
     types = {"images": int, "shape": list[int], "crc32": int, "label_names": list[str], "labels_crc32": int}
     for name in {"images", "shape", "crc32", *data}:
         if name not in types or name not in data or not fits(data[name], types[name]):
-            raise ValueError(f"data.{name} is {reprlib.repr(data.get(name))}")
+            raise ValueError(f"data.{reprlib.repr(name)} is {reprlib.repr(data.get(name))}")
     return data

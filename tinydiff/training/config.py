@@ -11,6 +11,7 @@ from typing import get_args, get_origin, get_type_hints
 from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, TIME_SAMPLINGS, WEIGHTS
 
 MAX_T = 100_000
+MAX_NUMBER = 1e30   # of what a float32 must hold, and JSON, which has no infinity
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,10 @@ class TrainConfig:
         self._require("T", self.T <= MAX_T, f"at most {MAX_T:,}")
         self._require("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "at least 1, or None")
         for name in ("lr", "clip"):
-            self._require(name, getattr(self, name) > 0, "above 0")
-        for name in ("warmup", "weight_decay", "offset_noise", "seed"):
+            self._require(name, 0 < getattr(self, name) <= MAX_NUMBER, f"above 0 and at most {MAX_NUMBER:g}")
+        for name in ("weight_decay", "offset_noise"):
+            self._require(name, 0 <= getattr(self, name) <= MAX_NUMBER, f"from 0 to {MAX_NUMBER:g}")
+        for name in ("warmup", "seed"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         self._require("held_out", 0 <= self.held_out < 1, "at least 0 and below 1")
         self._require("label_dropout", 0 <= self.label_dropout <= 1, "from 0 to 1")

@@ -25,8 +25,10 @@ def whole_file(path: Path, before: Path | None = None):
             yield file
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.strerror and error.filename is None:
+            error.filename = str(path)                      # what couldn't be written: the system doesn't say
         raise
     if before is not None and path.exists():
         os.replace(path, before)

@@ -5,7 +5,7 @@ Read first: `checkpoint.py`, `log.py`.
 import json
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tinydiff.training.checkpoint import run_config, save_checkpoint
@@ -20,20 +20,34 @@ class RunFolder:
         self.path = Path(path)
         self.checkpoint_path, self.log_path = self.path / "checkpoint.npz", self.path / "log.csv"
         self.saved_step = 0
+        self.is_open = False
 
     @contextmanager
     def open(self, trainer):
-        """Makes the folder, its config.json and a log of what is done; nobody else trains in it inside the block (ValueError where one does)."""
+        """Makes the folder, its config.json and a log of what is done; nobody else trains in it inside the block (ValueError where one does).
+
+        Within such a block of the same folder another changes nothing.
+        """
+        if self.is_open:
+            yield
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         with only_run_in(self.path):
             with whole_file(self.path / "config.json") as file:
                 file.write(json.dumps(run_config(trainer), indent=2).encode() + b"\n")
             write_log(self.log_path, trainer.history)
-            yield
+            self.is_open = True
+            try:
+                yield
+            finally:
+                self.is_open = False
 
-    def log(self, row: dict) -> None:
-        """One more row."""
-        append_row(self.log_path, row)
+    def log(self, history: list[dict]) -> None:
+        """The last row of the history; all of them where somebody has removed the log."""
+        try:
+            append_row(self.log_path, history[-1])
+        except FileNotFoundError:
+            write_log(self.log_path, history)
 
     def save(self, trainer) -> None:
         """A checkpoint; what the log says of its steps is on the disk before it."""
@@ -45,14 +59,19 @@ class RunFolder:
         step = trainer.global_step
         if step == 0 or step == self.saved_step and self.checkpoint_path.exists():
             return f"Nothing is lost: {self.checkpoint_path} is of this step, {step}." if step else "No step was taken."
-        for path in (self.checkpoint_path, Path(tempfile.mkdtemp(prefix="tinydiff-")) / "checkpoint.npz"):
-            try:
-                save_checkpoint(path, trainer)
-            except OSError:
-                continue
-            where = "is saved" if path == self.checkpoint_path else f"is in {path}: move it to {self.path} when that can be written again"
-            return f"The state after step {step} {where}."
+        with suppress(OSError):
+            self._save_in(self.path, trainer)
+            return f"The state after step {step} is saved."
+        with suppress(OSError):
+            elsewhere = Path(tempfile.mkdtemp(prefix="tinydiff-"))
+            self._save_in(elsewhere, trainer)
+            return f"The state after step {step} is in {elsewhere}: move both files there to {self.path} when that can be written again."
         return f"Nor could the state after step {step} be saved anywhere else. The last checkpoint is of step {self.saved_step}."
+
+    def _save_in(self, folder, trainer):
+        """The checkpoint and the log, whose last row may be what could not be written."""
+        write_log(folder / self.log_path.name, trainer.history)
+        save_checkpoint(folder / self.checkpoint_path.name, trainer)
 
     def set_damaged_aside(self, taken: Path) -> None:
         """Renames the newest checkpoint where an older one had to be taken, so that it can't replace that one."""

@@ -5,6 +5,7 @@ Read first: `batches.py`, `optim.py`.
 import functools
 import itertools
 import math
+import reprlib
 import time
 import zlib
 from contextlib import ExitStack
@@ -116,6 +117,7 @@ class Trainer:
         """The epoch, from 1, of the step taken last; 0 before the first."""
         return -(-self.global_step // self.steps_per_epoch)
 
+    @np.errstate(over="ignore", invalid="ignore")           # what becomes of it is found below, and told in one line
     def step(self) -> float:
         """One optimizer step: returns its loss, the mean over the batch. Raises TrainingDiverged, with no weight changed, if it is not finite."""
         start, number, config = time.perf_counter(), self.global_step, self.config
@@ -226,7 +228,7 @@ class Trainer:
             self.history[-1]["held_out_loss"] = self.held_out_loss()
         with self.ranks.together():
             if self.ranks.rank == 0:
-                self.folder.log(self.history[-1])
+                self.folder.log(self.history)
         if self._epoch_done or self.global_step % SAVE_EVERY == 0:
             self._save()
 
@@ -267,7 +269,7 @@ class Trainer:
 def _require_same(what, was, now, free=frozenset()):
     """Raises ValueError, saying what and naming them, where values have changed that are not free to."""
     names = [name for name in was | now if name not in free and was.get(name) != now.get(name)]
-    changed = [f"{name} was {was.get(name)}, not {now.get(name)}" for name in names]
+    changed = [f"{name} was {reprlib.repr(was.get(name))}, not {reprlib.repr(now.get(name))}" for name in names]
     if changed:
         raise ValueError(f"{what}, but {'; '.join(changed)}")
 
