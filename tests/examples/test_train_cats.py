@@ -193,13 +193,12 @@ def test_a_full_disk_stops_the_run_with_one_message_and_the_last_checkpoint_whol
     assert resumed.returncode == 0 and "Going on after step 3 of 6" in resumed.stdout and same_results(out, finished[0])
 
 
-@pytest.mark.parametrize("last", ["    1 |", "Everything is here"])
-def test_a_reader_that_goes_away_stops_the_run_and_loses_nothing(last, finished, tmp_path):
-    """`train_cats.py | head`, in the middle of the table, and in the very last lines."""
+def test_a_reader_that_goes_away_stops_the_run_and_loses_nothing(finished, tmp_path):
+    """`train_cats.py | head`, in the middle of the table."""
     out = tmp_path / "run"
     with subprocess.Popen([sys.executable, ROOT / "examples" / "train_cats.py", *TINY, "--out", out], stdout=subprocess.PIPE, text=True,
                           stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}) as process:
-        while not process.stdout.readline().startswith(last):
+        while not process.stdout.readline().startswith("    1 |"):
             pass
         process.stdout.close()
         err = process.stderr.read()
