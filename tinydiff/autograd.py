@@ -217,9 +217,10 @@ class Tensor:
                 node.propagate(grads.pop(node), grads)
             else:
                 node.free()             # its result was used, but no gradient came back
-            for used in complete.get(node, ()):
-                if used in grads:
-                    on_leaf(used, grads[used])      # type: ignore[misc]    # nothing is complete without on_leaf
+            if on_leaf:
+                for used in complete.get(node, ()):
+                    if used in grads:
+                        on_leaf(used, grads[used])
         _deliver(grads)
 
     __add__ = __radd__ = lambda a, b: PRIMITIVES["add"](a, b)
