@@ -312,10 +312,15 @@ def matmul_arguments(array, shape):
 
 
 def group_norm_arguments(array, drawn):
-    """No two entries of x are closer than 0.1: two alone in a group would make rstd, and with it float32's rounding errors, as large as they like."""
+    """Neighbours in x, over pixels and over channels, are at least 1 apart, so that every group's rstd is at most 2.
+
+    Rounding, of some |x| eps in the mean, goes into the gradient times rstd^2: two entries alone in a group, and near each other, would make it as
+    large as they like.
+    """
     (shape, G), act, parts = drawn
     x = array(shape)
-    x = (0.1 * np.argsort(x, axis=None).reshape(shape) - 1).astype(x.dtype)
+    odd = np.add.outer(np.arange(x.size // shape[-1]), np.arange(shape[-1])).reshape(shape) % 2
+    x = (2 * odd - 1.5 + np.argsort(x, axis=None).reshape(shape) / x.size).astype(x.dtype)
     return np.array_split(x, min(parts, shape[-1]), axis=-1), array(shape[-1:]), array(shape[-1:]), G, 1e-5, act
 
 

@@ -97,6 +97,7 @@ SIGNAL_AT = """
 import os, runpy, signal, sys
 import tinydiff.training.trainer as trainer
 number, at, step = int(sys.argv[1]), int(sys.argv[2]), trainer.Trainer.step
+signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)     # nohup may have switched it off
 def step_and_signal(self):
     loss = step(self)
     if self.global_step == at:
