@@ -22,3 +22,16 @@ def test_where_the_reference_is_not_finite_neither_is_the_kernel(name, data, bad
             (KERNELS[name].fast, arguments), (KERNELS[name].reference, wide(arguments))))
     for result, right in zip(results, expected, strict=True):
         assert not np.isfinite(result[~np.isfinite(right)]).any()
+
+
+@pytest.mark.parametrize("C, F", [(3, 20), (20, 3), (20, 20)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_every_tap_of_a_weight_gradient_hears_of_it(C, F, bad):
+    """Also those that meet only the padding there: zero times what is not finite is not a number. A corner, in each way to the gradient."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 5, 6, C), dtype=np.float32), rng.standard_normal((2, 5, 6, F), dtype=np.float32)
+    dy[1, 0, 0, 1] = bad
+    dw = KERNELS["conv2d_dw"].fast(x, dy, (3, 3), 1, 1)                   # (3,3,C,F)
+    with np.errstate(all="ignore"):
+        right = KERNELS["conv2d_dw"].reference(x, dy, (3, 3), 1, 1)
+    assert not np.isfinite(right[..., 1]).any() and not np.isfinite(dw[..., 1]).any()

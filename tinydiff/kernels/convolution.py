@@ -164,6 +164,8 @@ def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
         return conv2d_dw(windows(x, kernel_size, stride, padding, dy.shape[1:3]), dy, (1, 1))[0, 0, :KH * KW * C].reshape(KH, KW, C, F)
     if KH * KW > 1 and F <= THIN and stride == 1 and KH == KW > padding:               # the other way round: dy is what filters of x meet
         turned = conv2d_dw(dy, x, kernel_size, 1, KH - 1 - padding)                     # (KH,KW,F,C)
+        if not np.isfinite(dy).all():                                                   # then the padding's zeros, left out here, make NaN of it
+            turned = turned + np.where(np.isfinite(dy).all((0, 1, 2)), 0, np.nan).astype(dy.dtype)[:, None]
         return turned[::-1, ::-1].swapaxes(2, 3)
     x, dy = padded_channels(x, 2 * VL), padded_channels(dy, 2 * VL)
     if by_winograd(kernel_size, stride, C):
