@@ -61,6 +61,18 @@ class Stage(nn.Module):
         return self.attention(x) if self.attention is not None else x
 
 
+def space_to_depth(x, p):
+    """(N,C,H,W) -> (N,p^2 C,H/p,W/p), the channels in tinydiff's order: by row, then column within a patch, then colour."""
+    n, c, height, width = x.shape
+    return x.reshape(n, c, height // p, p, width // p, p).permute(0, 3, 5, 1, 2, 4).reshape(n, p * p * c, height // p, width // p)
+
+
+def depth_to_space(x, p):
+    """(N,p^2 C,H,W) -> (N,C,H p,W p), the inverse."""
+    n, c, height, width = x.shape
+    return x.reshape(n, p, p, c // p ** 2, height, width).permute(0, 3, 4, 1, 5, 2).reshape(n, c // p ** 2, height * p, width * p)
+
+
 class TorchUNet(nn.Module):
     """forward(x, t, y=None): x (N,C,H,W), t (N,) in 0..1000, y (N,) labels -> (N,out,H,W). `config`: a tinydiff UNetConfig."""
 
@@ -72,14 +84,14 @@ class TorchUNet(nn.Module):
         self.time_mlp = nn.ModuleDict({"layers": nn.Sequential(nn.Linear(config.channels, emb), nn.SiLU(), nn.Linear(emb, emb))})
         if config.num_classes is not None:
             self.labels = nn.Embedding(config.num_classes + 1, emb)
-        self.conv_in = nn.Conv2d(config.in_channels, config.channels * config.channel_mults[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(config.in_channels * config.patch ** 2, config.channels * config.channel_mults[0], 3, padding=1)
 
         now = config.channels * config.channel_mults[0]
         pile = [now]
         self.down, self.downsample = nn.ModuleList(), nn.ModuleList()
         for i in range(levels):
             out = config.channels * config.channel_mults[i]
-            attend = config.image_size // 2 ** i in config.attention_resolutions
+            attend = config.image_size // config.patch // 2 ** i in config.attention_resolutions
             self.down.append(nn.ModuleList())
             for _ in range(config.blocks_per_level):
                 self.down[i].append(Stage(now, out, emb, attend, config))
@@ -94,7 +106,7 @@ class TorchUNet(nn.Module):
         up, upsample = [], []  # the lowest level first
         for i in range(levels - 1, -1, -1):
             out = config.channels * config.channel_mults[i]
-            attend = config.image_size // 2 ** i in config.attention_resolutions
+            attend = config.image_size // config.patch // 2 ** i in config.attention_resolutions
             stages = nn.ModuleList()
             for _ in range(config.blocks_per_level + 1):
                 stages.append(Stage(now + pile.pop(), out, emb, attend, config))
@@ -105,7 +117,7 @@ class TorchUNet(nn.Module):
         self.up, self.upsample = nn.ModuleList(up[::-1]), nn.ModuleList(upsample[::-1])
 
         self.norm_out = nn.GroupNorm(config.groups, now)
-        self.conv_out = nn.Conv2d(now, config.out_channels or config.in_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(now, (config.out_channels or config.in_channels) * config.patch ** 2, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight), nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, x, t, y=None):
@@ -117,7 +129,7 @@ class TorchUNet(nn.Module):
             none = torch.full((len(x),), self.config.num_classes, device=x.device)
             emb = emb + self.labels(none if y is None else y)
 
-        x = self.conv_in(x)
+        x = self.conv_in(space_to_depth(x, self.config.patch))
         pile = [x]
         for i, stages in enumerate(self.down):
             for stage in stages:
@@ -133,7 +145,7 @@ class TorchUNet(nn.Module):
                 x = stage(torch.cat([x, pile.pop()], dim=1), emb)
             if i > 0:
                 x = self.upsample[i - 1](F.interpolate(x, scale_factor=2, mode="nearest"))
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return depth_to_space(self.conv_out(F.silu(self.norm_out(x))), self.config.patch)
 
 
 def to_torch(array, like):

@@ -101,6 +101,8 @@ CASES = {
     "upsample_nearest": [Case(ops.upsample_nearest, [(2, 3, 5, 4)]),
                          Case(lambda x: ops.upsample_nearest(x, 3), [(1, 2, 2, 3)], "factor 3")],
     "avg_pool": [Case(ops.avg_pool, [(2, 4, 6, 3)]), Case(lambda x: ops.avg_pool(x, 3), [(1, 3, 6, 2)], "factor 3")],
+    "space_to_depth": [Case(ops.space_to_depth, [(2, 4, 6, 3)])],
+    "depth_to_space": [Case(ops.depth_to_space, [(2, 3, 2, 8)])],
 }
 UNET = UNetConfig(image_size=8, channels=16, channel_mults=(1, 2), blocks_per_level=1, attention_resolutions=(4,), heads=2, groups=4,
                   num_classes=3)

@@ -1,7 +1,7 @@
 """Trains a diffusion model on pictures of cats and draws new ones, in four stages: input, add noise, train, generate.
 
     python examples/train_cats.py                                  draws 1,000 cartoon cats of its own to learn from
-    python examples/train_cats.py --data photos.zip --out runs/photos
+    python examples/train_cats.py --data photos.zip --out runs/photos --minutes 30
     python examples/train_cats.py --data oxford-pets --out runs/pets           downloads photographs of cats, 810 MB, and learns from those
 
 Read it from the top down: the four stages, one function each, are the whole of it. Below stand, each under a heading, what the stages draw with,
@@ -10,11 +10,13 @@ the words they print, the command line, and what must be there before the first 
 import argparse
 import faulthandler
 import json
+import math
 import os
 import shlex
 import signal
 import sys
 import textwrap
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,15 +28,16 @@ from tinydiff.data import drawn_cats, load_images, to_model, to_uint8
 from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, TIME_SAMPLINGS, WEIGHTS, clip_x0, initial_noise, q_sample
 from tinydiff.metrics import nearest
 from tinydiff.nn import UNet, UNetConfig
-from tinydiff.report import (LiveLine, Progress, denoising_frame, few_pictures, gif, grid, loss_png, loss_text, neighbour_sheet, read_log, strip,
-                             write_page, writes_unicode)
+from tinydiff.report import (LiveLine, Progress, denoising_frame, duration, few_pictures, gif, grid, loss_png, loss_text, neighbour_sheet, read_log,
+                             strip, write_page, writes_unicode)
 from tinydiff.text import one_line
-from tinydiff.training import Ranks, TrainConfig, Trainer, TrainingDiverged
+from tinydiff.training import Ranks, TrainConfig, Trainer, TrainingDiverged, mean_time, measure_pace, steps_within
 from tinydiff.training.config import fits
 from tinydiff.training.files import whole_file
 from tinydiff.training.interrupt import heed_termination, leave_at_once
 from tinydiff.training.streams import INIT, NOISE
 
+START = time.perf_counter()
 PETS = "oxford-pets"                                            # in the place of a path: the photographs to download
 PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are simpler: a quarter of the weights is enough
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
@@ -50,7 +53,9 @@ FILES = {"report.html": "the whole run as one page: open it in a browser", "samp
          "loss.png": "the loss",
          "log.csv": "every step's figures", "config.json": "every setting", "flags.json": "what --resume goes on with",
          "checkpoint.npz": "the network"}
-NEW_EACH_TIME = ("out", "resume", "threads", "mpi")             # the flags that are not kept for --resume
+NEW_EACH_TIME = ("out", "resume", "threads", "mpi", "minutes")  # the flags that are not kept for --resume; what --minutes led to is kept
+TRIAL = 0.015         # of --minutes, spent on finding out how fast the machine is
+TRIAL_STEPS = 5       # of the sampler, for the same
 
 
 # The four stages.
@@ -93,8 +98,9 @@ def stage_train(trainer, out):
     weights = sum(parameter.size for parameter in trainer.model.parameters())
     labels = f", {batch[:1]} labels y" if trainer.label_names else ""
     say_stage(3, "Train", f"{batch} and {batch[:1]} times t{labels} -> U-Net -> {batch} {config.target}")
+    whole = trainer.total_steps == config.epochs * trainer.steps_per_epoch
     print(f"{len(trainer.train_images)} pictures to learn from, {len(trainer.held_out_images)} held out; {weights:,} weights; "
-          f"{config.epochs} epochs of {trainer.steps_per_epoch} steps")
+          f"{config.epochs} epochs of {trainer.steps_per_epoch} steps" + ("" if whole else f", the last cut short: {trainer.total_steps:,} steps"))
     if trainer.label_names:
         names = textwrap.shorten(", ".join(trainer.label_names), MESSAGE, placeholder=" ...")
         print(f"Each has a label, left out {config.label_dropout:.0%} of the time: {names}")
@@ -111,6 +117,8 @@ def stage_train(trainer, out):
     def after_epoch(_, row):
         progress.epoch(row)
         draw_sheet_if_due(trainer, out)
+        if trainer.ranks.rank == 0 and trainer.global_step < trainer.total_steps:
+            report(out, progress.seconds_left)
 
     if trainer.global_step:
         draw_sheet_if_due(trainer, out)                                                     # the run was stopped while it was being drawn
@@ -143,14 +151,12 @@ def sheet(trainer, pictures):
 
 
 def draw_sheet_if_due(trainer, out):
-    """After every SHEET_EVERY epochs, and after the last one, what the network can draw by now; with it the comparison, the chart and the page."""
-    epoch_done = trainer.global_step % trainer.steps_per_epoch == 0
-    if epoch_done and (trainer.epoch % SHEET_EVERY == 0 or trainer.epoch == trainer.config.epochs):
+    """After every SHEET_EVERY epochs, and after the last one, what the network can draw by now, and whether these are copies."""
+    if trainer.epoch_done and (trainer.epoch % SHEET_EVERY == 0 or trainer.global_step == trainer.total_steps):
         new_cats = draw(trainer, whole_rows(trainer, SHEET))
         if trainer.ranks.rank == 0:
             sheet(trainer, new_cats).save(out / "samples" / f"epoch_{trainer.epoch:03d}.png")
             compare(trainer, new_cats, out)
-            report(out)
 
 
 def compare(trainer, pictures, out):
@@ -223,12 +229,12 @@ def film(trainer, out):
     gif((denoising_frame(moments[i][1], moments[i][2], moments[i][0], i / (len(moments) - 1)) for i in chosen), out / "reverse.gif")
 
 
-def report(out):
-    """The chart and the page, as far as the run has come."""
+def report(out, seconds_left=None):
+    """The chart and the page, as far as the run has come; the page of a run that goes on loads itself anew."""
     log = read_log(out / "log.csv")
     if len(log.step):                                                                       # not where that of a finished run was moved away
         loss_png(log, out / "loss.png")
-    write_page(out)
+    write_page(out, seconds_left)
 
 
 def spread(n, most):
@@ -288,7 +294,9 @@ def parser():
                    help=f"a folder, .zip or .tar[.gz] of pictures; {PETS}: photographs, 810 MB to download; without it, cartoon cats are drawn")
     flag("--images", 1000, "N", "how many pictures to use, at most")
     flag("--size", 64, "PIXELS", "pictures are cropped to squares and resized to this; a multiple of 8")
-    flag("--epochs", run.epochs, "N", "times that each picture is seen")
+    p.add_argument("--epochs", type=int, metavar="N", help=f"times that each picture is seen ({run.epochs}; with --minutes, as many as fit)")
+    p.add_argument("--minutes", type=float, metavar="N", help="as many epochs as fit into this time, from start to exit, on this machine")
+    p.add_argument("--max-steps", type=int, metavar="N", help="end after so many steps, if the epochs have more")
     flag("--batch", run.batch, "N", "pictures in a training step")
     p.add_argument("--micro-batch", type=int, metavar="N", help="pictures of a step that are worked on at once: less memory (all)")
     p.add_argument("--recompute", action="store_true", help="half the memory for a third more time: for larger pictures")
@@ -392,6 +400,8 @@ def prepare(args, ranks, stack):
     config, unet = settings(args)
     if not args.resume and any((args.out / name).exists() for name in ("checkpoint.npz", "checkpoint.previous.npz")):
         raise ValueError(f"{args.out} already holds a run: --resume goes on with it, another --out starts a new one")
+    if args.resume and args.minutes is not None:
+        raise ValueError("--minutes is for the start of a run; what it led to, --epochs and --max-steps, is kept, and more of both would go on")
     image_set = read_pictures(args)
     if args.classes and image_set.labels is None:
         raise ValueError(f"--classes: the pictures in {args.data} have no labels; put each class into a folder of its own, all side by side")
@@ -403,7 +413,10 @@ def prepare(args, ranks, stack):
         except FileNotFoundError as error:
             raise ValueError(f"{error}: there is nothing to go on with; start without --resume") from error
     else:
-        trainer = Trainer(UNet(unet, rng=np.random.default_rng([args.seed, INIT])), image_set, config, args.out, ranks)
+        if args.minutes is not None:
+            config = fit_into(args, image_set, config, unet, ranks)
+            args.epochs, args.max_steps = config.epochs, config.max_steps
+        trainer = new_trainer(args, image_set, config, unet, ranks)
     if ranks.rank == 0:
         try:
             stack.enter_context(trainer.folder.open(trainer))
@@ -415,9 +428,50 @@ def prepare(args, ranks, stack):
     return image_set, trainer
 
 
+def new_trainer(args, image_set, config, unet, ranks):
+    return Trainer(UNet(unet, rng=np.random.default_rng([args.seed, INIT])), image_set, config, args.out, ranks)
+
+
+def fit_into(args, image_set, config, unet, ranks):
+    """The config with as many steps as --minutes leave time for, beside all else that a run does. Found out by working a little; says what to expect.
+
+    Raises ValueError where not even one epoch fits.
+    """
+    if args.epochs is not None or args.max_steps is not None:
+        raise ValueError("--minutes finds --epochs and --max-steps itself: give the time, or the others")
+    if not args.minutes > 0:
+        raise ValueError(f"--minutes is {args.minutes:g}; it must be above 0")
+    line = LiveLine()
+    line.show(["trying out how fast this machine is"])
+    trial = new_trainer(args, image_set, replace(config, steps=min(TRIAL_STEPS, config.steps)), unet, ranks)
+    seconds = 60 * args.minutes
+    pace = measure_pace(trial, TRIAL * seconds)
+    sheet = mean_time(trial, lambda: draw(trial, whole_rows(trial, SHEET))) * config.steps / trial.config.steps
+    line.clear()
+
+    def drawing(epochs):
+        return sheet * (epochs // SHEET_EVERY + (epochs % SHEET_EVERY > 0) + (NEW_CATS + GIF_CATS) / SHEET)
+
+    left = ranks.total(seconds - (time.perf_counter() - START)) / ranks.size
+    steps = steps_within(left, pace, trial.steps_per_epoch, drawing)
+    if steps < trial.steps_per_epoch:
+        need = (seconds - left + trial.steps_per_epoch * pace.step + pace.epoch + drawing(1)) / (1 - TRIAL) / 60
+        raise ValueError(f"--minutes {args.minutes:g} is too short: one epoch of {len(trial.train_images)} pictures takes "
+                         f"{duration(trial.steps_per_epoch * pace.step)} here and the new pictures after it {duration(drawing(1))}, so take at "
+                         f"least {math.ceil(10 * need) / 10:g} minutes, or fewer --images")
+    epochs = math.ceil(steps / trial.steps_per_epoch)
+    now, end = time.localtime(), time.localtime(time.time() + left)
+    drawn = time.localtime(time.time() + left - sheet * (1 + (NEW_CATS + GIF_CATS) / SHEET))
+    print(f"{args.minutes:g} minutes are enough for {steps:,} steps, {steps / trial.steps_per_epoch:.1f} epochs, at "
+          f"{config.batch / pace.step:.1f} pictures a second. The training ends at about {time.strftime('%H:%M', drawn)}, all at "
+          f"{time.strftime('%H:%M', end)}; now it is {time.strftime('%H:%M', now)}.", flush=True)
+    return replace(config, epochs=epochs, max_steps=steps)
+
+
 def settings(args):
     """The flags as a TrainConfig and, but for the number of classes, a UNetConfig."""
-    config = TrainConfig(epochs=args.epochs, batch=args.batch, micro_batch=args.micro_batch, recompute=args.recompute, lr=args.lr,
+    config = TrainConfig(epochs=TrainConfig.epochs if args.epochs is None else args.epochs, max_steps=args.max_steps, batch=args.batch,
+                         micro_batch=args.micro_batch, recompute=args.recompute, lr=args.lr,
                          schedule=args.schedule, target=args.target, weight=args.weight,
                          time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=args.sampler, steps=args.steps,
                          held_out=args.held_out, seed=args.seed)
@@ -488,7 +542,7 @@ def main():
     with ExitStack() as stack:
         try:
             image_set, trainer = begin(args, stack)
-        except (ImportError, OSError, ValueError) as error:
+        except (ImportError, OSError, TrainingDiverged, ValueError) as error:
             flags.error(str(error))
         except MemoryError as error:
             flags.error(f"there is not enough memory for these pictures or this network ({error}): take fewer, or smaller ones")
@@ -511,6 +565,8 @@ def run(image_set, trainer, args):
             print(f"  {str(args.out / name):<{len(str(args.out)) + 16}} {what}")
         sys.stdout.flush()
     except TrainingDiverged as error:
+        if trainer.ranks.rank == 0 and trainer.history:
+            report(args.out)
         sys.exit(f"\n{error}")
     except MemoryError as error:
         sys.exit(f"\nThere is not enough memory ({error}): try a lower --micro-batch or --recompute in a new run, smaller pictures, or other "

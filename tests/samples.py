@@ -236,6 +236,12 @@ def resamplings(draw, op, divisible):
 
 
 @st.composite
+def patches(draw):
+    rng, N, H, W, C, factor = draw(RNGS), draw(st.integers(1, 3)), draw(SIDES), draw(SIDES), draw(CHANNELS), draw(st.integers(1, 3))
+    return Sample(lambda x: ops.depth_to_space(x, factor), [normal(rng, (N, H, W, C * factor ** 2))])
+
+
+@st.composite
 def recomputations(draw):
     """A function of two inputs, one of which is used beside it too."""
     rng, n, m = draw(RNGS), draw(st.integers(1, 4)), draw(st.integers(1, 4))
@@ -270,6 +276,7 @@ SAMPLES = {
     "group_norm": group_norms(), "attention": attentions(), "self_attention": self_attentions(),
     "recompute": recomputations(),
     "upsample_nearest": resamplings(ops.upsample_nearest, False), "avg_pool": resamplings(ops.avg_pool, True),
+    "space_to_depth": resamplings(ops.space_to_depth, True), "depth_to_space": patches(),
 }
 
 

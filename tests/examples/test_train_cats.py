@@ -1,6 +1,7 @@
 """The main job itself, tiny, as a person runs it: in a process of its own, with nothing but its flags."""
 import csv
 import json
+import math
 import os
 import shlex
 import shutil
@@ -149,6 +150,24 @@ def test_a_finished_run_says_so_and_can_become_longer(finished, tmp_path):
     assert [row["step"] for row in log_rows(out)] == [str(n) for n in range(1, 10)]
     assert json.loads((out / "config.json").read_text())["train"]["epochs"] == 3
     assert "Going on" not in train_cats("--out", out, "--resume").stdout            # and the longer run is finished too
+
+
+def test_minutes_fix_the_steps_once_and_a_resumed_run_keeps_them(tmp_path):
+    flags = ["--images", "12", "--size", "16", "--channels", "8", "--batch", "4", "--steps", "4", "--seed", "3"]
+    whole, out = tmp_path / "whole", tmp_path / "stopped"
+    done = train_cats(*flags, "--minutes", 0.4, "--out", whole)
+    assert done.returncode == 0, done.stderr
+    config = json.loads((whole / "config.json").read_text())["train"]
+    steps, kept = config["max_steps"], json.loads((whole / "flags.json").read_text())
+    assert config["epochs"] == math.ceil(steps / 3) and kept[kept.index("--max-steps") + 1] == str(steps) and "--minutes" not in kept
+    assert f"0.4 minutes are enough for {steps:,} steps" in done.stdout and len(log_rows(whole)) == steps
+
+    stopped = python(SIGNAL_AT, int(signal.SIGINT), 5, ROOT / "examples" / "train_cats.py", *flags, "--epochs", config["epochs"], "--max-steps",
+                     steps, "--out", out)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "--minutes is for the start of a run" in train_cats("--out", out, "--resume", "--minutes", 1).stderr
+    assert train_cats("--out", out, "--resume").returncode == 0
+    assert same_results(out, whole)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(finished, tmp_path):
@@ -358,6 +377,9 @@ def test_mpi_without_mpi4py_says_what_to_install(tmp_path):
     (["--lr", "inf"], "lr is inf; it must be above 0"),
     (["--threads", "0"], "--threads is 0"),
     (["--resume"], "no checkpoint at"),
+    (["--minutes", "0"], "--minutes is 0; it must be above 0"),
+    (["--minutes", "5", "--epochs", "20"], "--minutes finds --epochs and --max-steps itself"),
+    (["--minutes", "0.001", "--size", "16", "--channels", "8"], "--minutes 0.001 is too short: one epoch of 9 pictures takes "),
 ])
 def test_a_users_mistake_is_one_clear_line(flags, words, tmp_path):
     done = train_cats("--images", "10", *flags, "--out", tmp_path / "run")

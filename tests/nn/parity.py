@@ -15,6 +15,8 @@ SMALL = nn.UNetConfig(image_size=8, in_channels=3, channels=4, channel_mults=(1,
                       groups=2)
 LABELS = nn.UNetConfig(image_size=8, in_channels=1, out_channels=2, channels=4, channel_mults=(1, 2, 1), blocks_per_level=2,
                        attention_resolutions=(8, 2), heads=1, groups=2, num_classes=3)
+PATCHES = nn.UNetConfig(image_size=16, in_channels=2, patch=2, channels=4, channel_mults=(1, 2), blocks_per_level=1, attention_resolutions=(4,),
+                        heads=2, groups=2)
 REFERENCE = nn.UNetConfig()
 
 
@@ -49,6 +51,7 @@ CASES = {
                               lambda block, x, emb: block(x, ops.silu(emb))),
     "unet": Case(lambda **new: nn.UNet(SMALL, **new), unet_inputs(SMALL, 2), config=SMALL),
     "unet_labels": Case(lambda **new: nn.UNet(LABELS, **new), unet_inputs(LABELS, 3) | {"y": np.array([1, 3, 0])}, config=LABELS),
+    "unet_patches": Case(lambda **new: nn.UNet(PATCHES, **new), unet_inputs(PATCHES, 2), config=PATCHES),
     "unet_reference": Case(lambda **new: nn.UNet(REFERENCE, **new), unet_inputs(REFERENCE, 1), config=REFERENCE),
 }
 STORED = tuple(name for name in CASES if name != "unet_reference")  # its 5.5 million gradients would make a large file

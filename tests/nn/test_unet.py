@@ -72,6 +72,8 @@ def test_single_precision_agrees_with_double(name):
 
 @pytest.mark.parametrize("changes, message", [
     (dict(image_size=20), "image_size 20 does not divide by 8"),
+    (dict(image_size=24, patch=2), "image_size 24 does not divide by 16, which 4 levels of patches of 2 need; take a multiple of 16"),
+    (dict(patch=0), "patch is 0; it must be at least 1"),
     (dict(channels=33), "channels is 33; it must be even"),
     (dict(channel_mults=()), "at least one level"),
     (dict(blocks_per_level=0), "one block in it"),

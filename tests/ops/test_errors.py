@@ -32,6 +32,8 @@ CASES = [
     (lambda: ops.concat(z(2, 3)), TypeError, "concat: xs must be a list of one or more Tensors, got ndarray of length 2"),
     (lambda: ops.split(z(2, 7), 2), ValueError, "split: axis 1 of (2, 7) does not divide into lengths [3, 3]"),
     (lambda: ops.split(z(2, 7), [3, 5]), ValueError, "split: axis 1 of (2, 7) does not divide into lengths [3, 5]"),
+    (lambda: ops.space_to_depth(z(2, 6, 5, 1)), ValueError, "space_to_depth: height and width must divide by 2, got x (2, 6, 5, 1)"),
+    (lambda: ops.depth_to_space(z(2, 6, 6, 6)), ValueError, "depth_to_space: the channels must divide by 2^2, got x (2, 6, 6, 6)"),
     (lambda: ops.split(z(2, 7), 0), ValueError, "split: parts must be 1 or more, got 0"),
     (lambda: ops.pad(z(2, 3), ((1, 1),)), ValueError, "pad: widths must be one (before, after) of 0 or more for each axis of (2, 3)"),
     (lambda: ops.pad(z(2), ((-1, 0),)), ValueError, "pad: widths"),

@@ -107,6 +107,19 @@ def test_resampling():
     np.testing.assert_array_equal(ops.avg_pool(x, 2).data, x.mean(axis=(1, 2), keepdims=True))
 
 
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_depth_to_space_is_the_inverse_of_space_to_depth(factor):
+    x = Tensor(RNG.standard_normal((2, 6, 12, 5)), requires_grad=True)
+    deep = ops.space_to_depth(x, factor)
+    assert deep.shape == (2, 6 // factor, 12 // factor, 5 * factor ** 2)
+    np.testing.assert_array_equal(deep.data[1, 1, 2], x.data[1, factor:2 * factor, 2 * factor:3 * factor].ravel())      # one patch, by rows
+    y = ops.depth_to_space(deep, factor)
+    np.testing.assert_array_equal(y.data, x.data)
+    dy = RNG.standard_normal(x.shape)
+    y.backward(dy)
+    np.testing.assert_array_equal(x.grad, dy)
+
+
 def test_dropout_drops_p_of_the_entries_and_keeps_the_mean():
     n, p = 100_000, 0.3
     y = ops.dropout(np.ones(n), p, np.random.default_rng(5)).data

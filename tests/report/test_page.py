@@ -120,6 +120,14 @@ def test_a_run_that_still_goes_on_has_sentences_where_pictures_will_be(tmp_path)
     assert "No step has been taken yet" in page.text and "0 of 6" in page.text
 
 
+def test_the_page_of_a_run_that_goes_on_loads_itself_anew_and_says_what_is_left(tmp_path):
+    run = write_run(tmp_path / "run")
+    going, done = Page(write_page(run, 754.0)), Page(write_page(run))
+    assert ("meta", {"http-equiv": "refresh", "content": "15"}) in going.elements and "left to train13 min" in going.text
+    assert "refresh" not in done.source and "left to train" not in done.text
+    assert sorted(path.name for path in run.glob("report*")) == ["report.html"]
+
+
 def test_a_picture_that_a_killed_run_has_not_finished_is_not_there_yet(run_dir):
     whole = (run_dir / "reverse.png").read_bytes()
     for part in (b"", whole[:10]):

@@ -3,6 +3,7 @@ import ast
 import csv
 import dataclasses
 import json
+import math
 import re
 import signal
 import subprocess
@@ -133,6 +134,21 @@ def test_a_resumed_run_is_the_unbroken_run_bit_for_bit(stop, dropout, tmp_path):
     assert results(unbroken.history) == results(resumed.history)
     assert unbroken.epoch_rows() == resumed.epoch_rows()
     assert [row["loss"] for row in log(tmp_path / "stopped")] == [row["loss"] for row in log(tmp_path / "unbroken")]
+
+
+def test_max_steps_end_the_run_in_the_middle_of_an_epoch(tmp_path):
+    config, told = dataclasses.replace(RUN, max_steps=7), []
+    run = trainer(tmp_path / "short", config)
+    run.fit(on_epoch=lambda run, row: told.append(row["epoch"]))
+    assert (run.total_steps, run.global_step, run.epoch, told) == (7, 7, 3, [1, 2, 3])
+    assert [row["held_out_loss"] is not None for row in run.history] == [False, False, True] * 2 + [True] and len(run.epoch_rows()) == 3
+    assert run.history[-1]["lr"] == pytest.approx(RUN.lr * 0.5 * (1 + math.cos(math.pi * 6 / 7)))       # the learning rate knows the end
+
+    longer = Trainer.resume(pictures(), tmp_path / "short", config=RUN)                     # no max_steps: to the end of the epochs
+    longer.fit()
+    assert longer.global_step == 9 and len(longer.epoch_rows()) == 3 and longer.history[-1]["held_out_loss"] is not None
+    with pytest.raises(ValueError, match="max_steps was None, not 7"):
+        Trainer.resume(pictures(), tmp_path / "short", config=config)
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only, by this host or by NUMBA_NUM_THREADS")
@@ -379,6 +395,7 @@ def test_pictures_that_do_not_fit(tmp_path):
     (dict(epochs=0), "epochs is 0; it must be at least 1"),
     (dict(lr=0.0), "lr is 0.0; it must be above 0"),
     (dict(held_out=1.0), "below 1"),
+    (dict(max_steps=0), "max_steps is 0; it must be at least 1, or None"),
     (dict(label_dropout=1.5), "label_dropout is 1.5; it must be from 0 to 1"),
     (dict(steps=2000), "at most T = 1000"),
     (dict(target="w"), "target is 'w'; it must be one of eps, x0, v, flow, edm"),

@@ -40,7 +40,8 @@ class UNetConfig:
 
     image_size             pixels a side
     in_channels            numbers a pixel; out_channels: None for as many, twice as many to learn the variance (see diffusion/losses.py)
-    channels               at full resolution; level i has channels * channel_mults[i], at image_size / 2^i pixels
+    patch                  pixels a side that are taken as one, with patch^2 as many channels: the network works on pictures that much smaller
+    channels               level i has channels * channel_mults[i], at image_size / patch / 2^i pixels
     blocks_per_level       residual blocks on the way down; one more on the way up
     attention_resolutions  pixels a side of the levels whose blocks are followed by attention (the middle always is), and its heads
     groups                 of every GroupNorm
@@ -53,6 +54,7 @@ class UNetConfig:
     image_size: int = 64
     in_channels: int = 3
     out_channels: int | None = None
+    patch: int = 1
     channels: int = 32
     channel_mults: tuple[int, ...] = (1, 2, 3, 4)
     blocks_per_level: int = 2
@@ -69,7 +71,7 @@ class UNetConfig:
         if not self.channel_mults or self.blocks_per_level < 1:
             raise ValueError(f"UNetConfig: channel_mults is {self.channel_mults} and blocks_per_level {self.blocks_per_level}; "
                              "a U-Net needs at least one level and one block in it")
-        for name in ("image_size", "in_channels", "out_channels", "channel_mults", "heads", "groups"):
+        for name in ("image_size", "in_channels", "out_channels", "patch", "channel_mults", "heads", "groups"):
             value = getattr(self, name)
             if value is not None and np.min(value) < 1:
                 raise ValueError(f"UNetConfig: {name} is {value}; it must be at least 1")
@@ -80,12 +82,13 @@ class UNetConfig:
             raise ValueError(f"UNetConfig: num_classes is {self.num_classes}; it must be at least 1, or None for a network without labels")
         if self.image_size % self.reduction:
             raise ValueError(f"UNetConfig: image_size {self.image_size} does not divide by {self.reduction}, which "
-                             f"{len(self.channel_mults)} levels need; take a multiple of {self.reduction} or fewer channel_mults")
+                             f"{len(self.channel_mults)} levels{f' of patches of {self.patch}' if self.patch > 1 else ''} need; take a multiple of "
+                             f"{self.reduction} or fewer channel_mults")
 
     @property
     def reduction(self) -> int:
         """Pixels of the input, a side, that make one pixel of the lowest level."""
-        return 2 ** (len(self.channel_mults) - 1)
+        return self.patch * 2 ** (len(self.channel_mults) - 1)
 
 
 LEVELS = ("down", "downsample", "up", "upsample")       # the UNet's attributes that have an entry for each level
@@ -149,13 +152,13 @@ class UNet(Module):
         self.config, self.dtype, self.self_condition = config, np.dtype(dtype), config.self_condition
         new: dict[str, Any] = dict(rng=rng, dtype=dtype)
         widths = [config.channels * mult for mult in config.channel_mults]
-        attends = [config.image_size >> level in config.attention_resolutions for level in range(len(widths))]
+        attends = [self._side(level) in config.attention_resolutions for level in range(len(widths))]
         E = 4 * config.channels
 
         self.time_mlp = Sequential(Linear(config.channels, E, **new), ops.silu, Linear(E, E, **new))
         self.labels = Embedding(config.num_classes + 1, E, **new) if config.num_classes is not None else None
 
-        self.conv_in = Conv2d(config.in_channels * (2 if config.self_condition else 1), widths[0], **new)
+        self.conv_in = Conv2d(config.in_channels * (2 if config.self_condition else 1) * config.patch ** 2, widths[0], **new)
         C, skips = widths[0], [widths[0]]  # channels now, and of every output on the pile
         self.down, self.downsample = [], []
         for level, F in enumerate(widths):
@@ -183,13 +186,13 @@ class UNet(Module):
                 self.upsample[level - 1] = UpsampleConv2d(C, C, **new)
 
         self.norm_out = GroupNorm(C, config.groups, act="silu", dtype=dtype)
-        self.conv_out = Conv2d(C, config.out_channels or config.in_channels, zero=True, **new)
+        self.conv_out = Conv2d(C, (config.out_channels or config.in_channels) * config.patch ** 2, zero=True, **new)
 
     def __call__(self, x: Tensor | np.ndarray, t: ArrayLike, y: ArrayLike | None = None, x0: np.ndarray | None = None) -> Tensor:
         """Its answer to x, a Tensor (N,H,W,out_channels).
 
         x   (N,H,W,in_channels), an array, converted to the network's dtype, or a Tensor, taken as it is. H and W need not be image_size, but
-            must be multiples of 2^(levels-1).
+            must be multiples of patch * 2^(levels-1).
         t   (N,) times, real, 0 to 1000.
         y   (N,) integer labels, for a network with num_classes. The label num_classes, like None, is "no label".
         x0  like x, a guess of the clean picture, for a network with self_condition; None, like zeros, is "no guess".
@@ -197,16 +200,17 @@ class UNet(Module):
         Raises ValueError or TypeError, with the shapes, for what doesn't fit.
         """
         x = x if isinstance(x, Tensor) else Tensor(np.asarray(x, self.dtype))
+        patch = self.config.patch
         self._check(x, t, y, x0)
         emb = self._embed(x.shape[0], t, y)  # (N,E)
         if self.self_condition:
             x = ops.concat([x, np.zeros(x.shape, x.dtype) if x0 is None else np.asarray(x0, x.dtype)], axis=-1)  # (N,H,W,2 in_channels)
 
-        h = self.conv_in(x)  # (N,H,W,channels)
+        h = self.conv_in(x if patch == 1 else ops.space_to_depth(x, patch))  # (N,H/patch,W/patch,channels)
         skips = [h]
         for level, stages in enumerate(self.down):
             for stage in stages:
-                h = self._run(stage, h, emb)  # (N,H/2^level,W/2^level,channels * mult)
+                h = self._run(stage, h, emb)  # (N,H/patch/2^level,W/patch/2^level,channels * mult)
                 skips.append(h)
             if level < len(self.downsample):
                 h = self.downsample[level](h)  # half the pixels a side
@@ -221,7 +225,8 @@ class UNet(Module):
             if level > 0:
                 h = self.upsample[level - 1](h)  # twice the pixels a side
 
-        return self.conv_out(self.norm_out(h))  # (N,H,W,out_channels)
+        h = self.conv_out(self.norm_out(h))
+        return h if patch == 1 else ops.depth_to_space(h, patch)  # (N,H,W,out_channels)
 
     def _run(self, stage, x, emb):
         """The stage's answer; with `recompute`, without keeping its inside, but for the last one's, which backward needs at once."""
@@ -262,12 +267,17 @@ class UNet(Module):
 
     def _details(self):
         c = self.config
-        return f"{c.image_size}x{c.image_size}x{c.in_channels}"
+        return f"{c.image_size}x{c.image_size}x{c.in_channels}" + (f", in patches of {c.patch}x{c.patch}" if c.patch > 1 else "")
 
     def _output(self, H, W):
-        return self.conv_out._output(self.config.image_size, self.config.image_size)
+        c = self.config
+        return "N", c.image_size, c.image_size, c.out_channels or c.in_channels
 
     def _size_inside(self, name, H, W):
         kind, *numbers = name.split(".")        # "down.1.0", "upsample.0", "middle.0", "conv_out"
         level = len(self.down) - 1 if kind == "middle" else int(numbers[0]) + (kind == "upsample") if kind in LEVELS else 0
-        return self.config.image_size >> level, self.config.image_size >> level
+        return self._side(level), self._side(level)
+
+    def _side(self, level):
+        """Pixels a side of a level's pictures."""
+        return self.config.image_size // self.config.patch >> level

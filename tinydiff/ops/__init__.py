@@ -21,11 +21,12 @@ from tinydiff.ops.normalisation import group_norm, softmax
 from tinydiff.ops.random import dropout
 from tinydiff.ops.recompute import recompute
 from tinydiff.ops.reduce import max, mean, mse, sum
-from tinydiff.ops.resample import avg_pool, upsample_nearest
+from tinydiff.ops.resample import avg_pool, depth_to_space, space_to_depth, upsample_nearest
 from tinydiff.ops.shapes import concat, getitem, pad, reshape, split, transpose
 
 __all__ = [
-    "add", "attention", "avg_pool", "concat", "conv2d", "div", "dropout", "embedding", "exp", "gelu", "getitem", "group_norm", "linear",
-    "log", "matmul", "max", "mean", "mse", "mul", "neg", "pad", "pow", "recompute", "relu", "reshape", "self_attention", "sigmoid", "silu",
-    "softmax", "split", "sqrt", "sub", "sum", "tanh", "transpose", "upsample_conv2d", "upsample_nearest",
+    "add", "attention", "avg_pool", "concat", "conv2d", "depth_to_space", "div", "dropout", "embedding", "exp", "gelu", "getitem",
+    "group_norm", "linear", "log", "matmul", "max", "mean", "mse", "mul", "neg", "pad", "pow", "recompute", "relu", "reshape",
+    "self_attention", "sigmoid", "silu", "softmax", "space_to_depth", "split", "sqrt", "sub", "sum", "tanh", "transpose", "upsample_conv2d",
+    "upsample_nearest",
 ]

@@ -19,8 +19,9 @@ from tinydiff.report.observation import few_pictures, observation
 from tinydiff.report.page import write_page
 from tinydiff.report.pictures import denoising_frame, gif, grid, side_by_side, strip
 from tinydiff.report.points import arrows, point_cloud
-from tinydiff.report.progress import LiveLine, Progress, writes_unicode
+from tinydiff.report.progress import LiveLine, Progress, duration, writes_unicode
 from tinydiff.report.schedule_chart import schedules_png
 
-__all__ = ["LiveLine", "Progress", "RunLog", "arrows", "denoising_frame", "few_pictures", "gif", "grid", "loss_png", "loss_svg", "loss_text",
-           "neighbour_sheet", "observation", "point_cloud", "read_log", "schedules_png", "side_by_side", "strip", "write_page", "writes_unicode"]
+__all__ = ["LiveLine", "Progress", "RunLog", "arrows", "denoising_frame", "duration", "few_pictures", "gif", "grid", "loss_png", "loss_svg",
+           "loss_text", "neighbour_sheet", "observation", "point_cloud", "read_log", "schedules_png", "side_by_side", "strip", "write_page",
+           "writes_unicode"]

@@ -3,11 +3,13 @@
 It is written from the files in the run's folder alone, so it can be made while the run goes on and made again afterwards:
 config.json, log.csv, skipped.txt, input.png, forward.png, samples/epoch_*.png, reverse.gif, reverse.png, samples.png,
 neighbours.png, neighbours.json.
-What isn't there yet has a sentence in its place.
+What isn't there yet has a sentence in its place. The page of a run that is going on loads itself anew, so that a browser left open shows the
+newest.
 
 Read first: `charts.py`, `pictures.py`.
 """
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,27 +36,33 @@ WEIGHT_WORDS = {
     "edm": ", weighted as in EDM",
 }
 
+RELOAD = 15         # seconds after which the page of a run that goes on is loaded again
 SKIPPED = 200       # skipped files that are named
 MISSING_STEPS = '<p class="missing">No step has been taken yet.</p>'
 
 
-def write_page(run_dir: str | Path) -> Path:
-    """Writes run_dir/report.html and returns its path. Raises FileNotFoundError where the folder has no config.json or no log.csv."""
+def write_page(run_dir: str | Path, seconds_left: float | None = None) -> Path:
+    """Writes run_dir/report.html, in place of what was there, and returns its path.
+
+    seconds_left: what the training has left, of a run that goes on. The page says so, and loads itself again and again.
+    Raises FileNotFoundError where the folder has no config.json or no log.csv.
+    """
     run_dir = Path(run_dir)
     config = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
     log = read_log(run_dir / "log.csv")
     name = escape(run_dir.resolve().name)
+    live = "" if seconds_left is None else f'\n<meta http-equiv="refresh" content="{RELOAD}">'
     page = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="viewport" content="width=device-width, initial-scale=1">{live}
 <title>{name}: from noise to pictures</title>
 <style>{STYLE}</style>
 </head>
 <body>
 <main>
-{_head(name, config, log)}
+{_head(name, config, log, seconds_left)}
 {_input(run_dir, config)}
 {_noise(run_dir, config)}
 {_train(run_dir, config, log)}
@@ -67,15 +75,19 @@ def write_page(run_dir: str | Path) -> Path:
 </html>
 """
     path = run_dir / "report.html"
-    path.write_text(page, encoding="utf-8")
+    unfinished = path.with_suffix(".tmp")               # a browser may load the page at any moment: it finds the old one or the new one, whole
+    unfinished.write_text(page, encoding="utf-8")
+    os.replace(unfinished, path)
     return path
 
 
-def _head(name, config, log: RunLog):
+def _head(name, config, log: RunLog, seconds_left):
     train, data = config["train"], config["data"]
     history = log.history()
     figures = {"pictures": f"{data['images']:,}", "epochs": f"{history[-1]['epoch'] if history else 0} of {train['epochs']}",
                "optimizer steps": f"{len(log.step):,}", "time in training": duration(log.seconds.sum())}
+    if seconds_left is not None:
+        figures["left to train"] = duration(seconds_left)
     if history:
         figures["training loss"] = f"{history[-1]['loss']:.4f}"
         if history[-1]["held_out_loss"] is not None:

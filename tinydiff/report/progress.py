@@ -57,6 +57,7 @@ class Progress:
         self.history = list(history)
         self.line = LiveLine(stream)
         self.first: tuple[int, float] | None = None         # (step, clock) after the first step, which may have compiled the kernels
+        self.seconds_left: float | None = None              # of the training; None until it can be told
         self.line.stream.write(self.HEADER + "\n")
 
     def step(self, row: dict) -> None:
@@ -69,7 +70,8 @@ class Progress:
             self.first = row["step"], now
         elif row["step"] > self.first[0]:
             seconds_a_step = (now - self.first[1]) / (row["step"] - self.first[0])
-            left = [f"{duration(seconds_a_step * (self.total_steps - row['step']))} left"]
+            self.seconds_left = seconds_a_step * (self.total_steps - row["step"])
+            left = [f"{duration(self.seconds_left)} left"]
         self.line.show([f"epoch {row['epoch']}/{self.epochs}", f"step {row['step']:,}/{self.total_steps:,}", f"loss {row['loss']:.4f}",
                         f"{row['images_per_second']:.1f} images/s", *left, bar(row["step"] / self.total_steps, self.line.stream)])
 
@@ -87,7 +89,7 @@ def table_row(row, remark) -> str:
     return f"{row['epoch']:5d} | {row['loss']:7.4f} | {held_out:>13} | {remark}"
 
 
-def duration(seconds) -> str:
+def duration(seconds: float) -> str:
     """41 s, 12 min, 3 h 05 min: as exactly as one wants to know how long to wait."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"

@@ -19,6 +19,7 @@ class TrainConfig:
     """A training run. The defaults draw recognisable cat faces after 20 epochs of 1,000 photographs of 64 x 64.
 
     epochs      times that every training picture is seen
+    max_steps   optimizer steps after which the run ends, where its epochs have more; None for no such end
     batch       pictures in a step
     micro_batch pictures of a step that are worked on at once, their gradients being added up: less memory; None for all
     recompute   keep less for the backward pass, and compute it again there: `UNet.recompute`
@@ -43,6 +44,7 @@ class TrainConfig:
     Raises ValueError for a value that cannot be.
     """
     epochs: int = 20
+    max_steps: int | None = None
     batch: int = 8
     micro_batch: int | None = None
     recompute: bool = False
@@ -72,7 +74,8 @@ class TrainConfig:
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("T", self.T >= 2, "at least 2: with one time alone, the least noise and the most would be one and the same")
         self._require("T", self.T <= MAX_T, f"at most {MAX_T:,}")
-        self._require("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "at least 1, or None")
+        for name in ("max_steps", "micro_batch"):
+            self._require(name, getattr(self, name) is None or getattr(self, name) >= 1, "at least 1, or None")
         for name in ("lr", "clip"):
             self._require(name, 0 < getattr(self, name) <= MAX_NUMBER, f"above 0 and at most {MAX_NUMBER:g}")
         for name in ("weight_decay", "offset_noise"):

@@ -78,7 +78,8 @@ class Trainer:
         self.optimizer = AdamW(model.parameters(), config.lr, config.betas, weight_decay=config.weight_decay)
         self.ema = EMA(model, config.ema_max, config.ema_power)
         self.steps_per_epoch = steps_per_epoch(len(train), config.batch)
-        self.total_steps = config.epochs * self.steps_per_epoch
+        steps = config.epochs * self.steps_per_epoch
+        self.total_steps = min(steps, config.max_steps or steps)
         self.global_step = 0
         self.history: list[dict] = []
         ranks.require_same(run_config(self) | self._weights())
@@ -88,9 +89,9 @@ class Trainer:
                unet: UNetConfig | None = None) -> "Trainer":
         """The trainer of the run in `out_dir`, as it was at its last checkpoint; what follows is the same, bit for bit, as without a stop.
 
-        config, unet: what the run is now asked to be, a TrainConfig and a UNetConfig; None for what it was. More epochs go on with the
-        learning rate of a run of that length; another sampler and other steps draw other pictures. Nothing else may change. The number of
-        ranks may be another than it was; then the same up to rounding.
+        config, unet: what the run is now asked to be, a TrainConfig and a UNetConfig; None for what it was. More epochs, or more max_steps,
+        go on with the learning rate of a run of that length; another sampler and other steps draw other pictures. Nothing else may change.
+        The number of ranks may be another than it was; then the same up to rounding.
 
         A damaged checkpoint is set aside, as checkpoint.damaged.npz, and the one before it is taken; a line on standard error says so.
         Raises FileNotFoundError without a checkpoint, ValueError where none can be read, or, naming them, where settings or pictures differ.
@@ -98,7 +99,7 @@ class Trainer:
         out_dir = Path(out_dir)
         saved = load_checkpoint(out_dir)
         config, unet = config or saved.config, unet or saved.model.config
-        free = {"sampler", "steps"} | ({"epochs"} if config.epochs > saved.config.epochs else set())
+        free = {"sampler", "steps"} | {name for name in ("epochs", "max_steps") if _more(getattr(config, name), getattr(saved.config, name))}
         _require_same(f"the run in {out_dir} can only go on as it was started (and become longer)",
                       asdict(saved.config) | asdict(saved.model.config), asdict(config) | asdict(unet), free)
         trainer = cls(saved.model, image_set, config, out_dir, ranks)
@@ -182,7 +183,7 @@ class Trainer:
                 with self.ranks.together():
                     if on_step:
                         on_step(self, row)
-                    if on_epoch and self._epoch_done:
+                    if on_epoch and self.epoch_done:
                         on_epoch(self, self.epoch_rows()[-1])
         except KeyboardInterrupt:
             with leave_at_once():
@@ -208,7 +209,7 @@ class Trainer:
         rows = []
         for epoch, group in itertools.groupby(self.history, key=lambda row: row["epoch"]):
             steps = list(group)
-            if steps[-1]["step"] % self.steps_per_epoch == 0:
+            if self._ends_epoch(steps[-1]["step"]):
                 loss = float(np.mean([row["loss"] for row in steps]))
                 rows.append({"epoch": epoch, "loss": loss, "held_out_loss": steps[-1]["held_out_loss"]})
         return rows
@@ -218,18 +219,22 @@ class Trainer:
         return diffusion.denoiser(self.ema.model, self.schedule, self.config.target, y)
 
     @property
-    def _epoch_done(self):
-        return self.global_step % self.steps_per_epoch == 0
+    def epoch_done(self) -> bool:
+        """Whether the step taken last was its epoch's last, or the run's."""
+        return self._ends_epoch(self.global_step)
+
+    def _ends_epoch(self, step):
+        return step % self.steps_per_epoch == 0 or step == self.total_steps
 
     def _logged_step(self):
         """A step with all that must be on disk after it, so that what is there is always of one moment."""
         self.step()
-        if self._epoch_done and len(self.held_out_images):
+        if self.epoch_done and len(self.held_out_images):
             self.history[-1]["held_out_loss"] = self.held_out_loss()
         with self.ranks.together():
             if self.ranks.rank == 0:
                 self.folder.log(self.history)
-        if self._epoch_done or self.global_step % SAVE_EVERY == 0:
+        if self.epoch_done or self.global_step % SAVE_EVERY == 0:
             self._save()
 
     def _save(self):
@@ -264,6 +269,11 @@ class Trainer:
         return (f"training diverged at step {step} of {self.total_steps}: loss {loss:.4g}, learning rate {lr:.3g}, gradient norm {norm:.4g} (the "
                 f"step before: {before}), the largest gradient {largest:.3g} (of {name}). No weight was changed by this step. Try a lower learning "
                 f"rate ({self.config.lr / 3:.2g}) or a longer warm-up, and check that the pictures are what you think they are. {kept}")
+
+
+def _more(now, was):
+    """Whether a limit now allows more than it did; None is no limit."""
+    return was is not None and (now is None or now > was)
 
 
 def _require_same(what, was, now, free=frozenset()):
