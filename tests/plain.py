@@ -209,6 +209,24 @@ def adamw_step(params, grads, ms, vs, emas, lr, beta1, beta2, eps, weight_decay,
     return params, ms, vs, averages if emas else None
 
 
+def muon_step(params, grads, ms, emas, lr, momentum, weight_decay, grad_scale, ema_decay):
+    """New params, ms, emas. The singular values are computed, and the polynomial is applied to these numbers (Jordan et al. 2024)."""
+    new = []
+    for p, grad, m, ema in zip(params, grads, ms, emas or params):
+        p, grad, m, ema = f64(p, grad, m, ema)
+        m = momentum * m + (1 - momentum) * grad_scale * grad
+        u = (momentum * m + (1 - momentum) * grad_scale * grad).reshape(-1, p.shape[-1])
+        U, s, V = np.linalg.svd(u, full_matrices=False)
+        s = s / (np.sqrt((s ** 2).sum()) + 1e-7)
+        for _ in range(5):
+            s = 3.4445 * s - 4.7750 * s ** 3 + 2.0315 * s ** 5
+        step = 0.2 * max(u.shape) ** 0.5 * (U * s @ V).reshape(p.shape)
+        p = p - lr * weight_decay * p - lr * step
+        new.append((p, m, ema_decay * ema + (1 - ema_decay) * p))
+    params, ms, averages = map(list, zip(*new))
+    return params, ms, averages if emas else None
+
+
 def softmax(x):
     x, = f64(x)
     rows = [[math.exp(n) / math.fsum(map(math.exp, row)) for n in row] for row in x.reshape(-1, x.shape[-1])] if x.size else []
@@ -236,4 +254,4 @@ PLAIN = {function.__name__: function for function in (
     conv2d, conv2d_dx, conv2d_dw, upsample_conv2d, upsample_conv2d_dx, upsample_conv2d_dw, pixel_sum,
     matmul, group_norm, group_norm_backward, attention, attention_backward, self_attention,
     self_attention_backward, silu, silu_backward, add, concat_channels, split_channels, upsample, pool_sum, softmax, softmax_backward, squared_error,
-    scaled_difference, adamw_step, squared_norm)}
+    scaled_difference, adamw_step, muon_step, squared_norm)}

@@ -363,6 +363,12 @@ def adamw_arguments(array, drawn):
     return params, grads, ms, vs, emas if averaged else None, 1e-2, 0.9, 0.99, 1e-8, weight_decay, step, 0.7, 0.95
 
 
+def muon_arguments(array, drawn):
+    shapes, averaged, weight_decay = drawn
+    params, grads, ms, emas = ([array(shape) for shape in shapes] for _ in range(4))
+    return params, grads, ms, emas if averaged else None, 1e-2, 0.9, weight_decay, 0.7, 0.95
+
+
 def pool_sum_arguments(array, drawn):
     (N, H, W, C), factor = drawn
     return array((N, H * factor, W * factor, C)), factor
@@ -403,6 +409,9 @@ KERNEL_SAMPLES = {
     "pool_sum": arguments(pool_sum_arguments, st.tuples(IMAGES, st.integers(1, 3))),
     "adamw_step": arguments(adamw_arguments, st.tuples(
         st.lists(SHAPES | st.just(LONG), min_size=1, max_size=3), st.booleans(), st.integers(1, 1000), st.sampled_from([0.0, 0.01]))),
+    "muon_step": arguments(muon_arguments, st.tuples(
+        st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)) | st.tuples(*[st.integers(1, 6)] * 4), min_size=1, max_size=3),
+        st.booleans(), st.sampled_from([0.0, 0.01]))),
     "softmax": arguments(lambda array, shape: (array(shape),), SHAPES.filter(len) | st.just((700, 40))),
     "softmax_backward": arguments(lambda array, shape: (array(shape), plain.softmax(array(shape)).astype(array(()).dtype)),
                                   SHAPES.filter(len) | st.just((700, 40))),

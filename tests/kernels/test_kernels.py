@@ -17,7 +17,7 @@ from tinydiff.kernels.registry import KERNELS
 # Rounding of sums of up to a few hundred terms, relative to the largest entry, or to the inputs (about 1) where large terms cancel, as they do
 # in the gradients of softmax and GroupNorm. Winograd's transforms amplify rounding about tenfold.
 TOLERANCE = {np.dtype(np.float32): 5e-5, np.dtype(np.float64): 1e-13}
-IN_PLACE = {"adamw_step"}               # these return nothing and write into their arguments
+IN_PLACE = {"adamw_step": 3, "muon_step": 2}        # these return nothing and write into the parameters, and so many lists after the gradients
 
 
 def run(name, function, arguments):
@@ -25,7 +25,7 @@ def run(name, function, arguments):
     if name in IN_PLACE:
         params, grads, *rest = copy.deepcopy(arguments)
         function(params, grads, *rest)
-        results = [params, *rest[:3]]
+        results = [params, *rest[:IN_PLACE[name]]]
     else:
         results = function(*map(locked, arguments))
     return list(flat(results))
@@ -98,6 +98,8 @@ def work_of_a_network(dtype):
     parameters = [[array(40_000), array(7, 5)] for _ in range(5)]
     parameters[3] = [a ** 2 for a in parameters[3]]
     kernels.adamw_step(*parameters, 1e-3, 0.9, 0.99, 1e-8, 0.01, 3, 0.5, 0.9)
+    matrices = [[array(3, 3, 20, 40), array(50, 130), array(33, 33)] for _ in range(4)]
+    kernels.muon_step(*matrices, 1e-3, 0.95, 0.01, 0.5, 0.9)
     return list(flat([
         kernels.conv2d(x, w, padding=1), kernels.conv2d_dx(dy, w, (20, 22), padding=1), kernels.conv2d_dw(x, dy, (3, 3), padding=1),
         kernels.conv2d(x, w, None, 1, 1, dy),
@@ -107,7 +109,7 @@ def work_of_a_network(dtype):
         kernels.group_norm_backward(x, [x], scale, shift, *normed[1:], "silu"),
         attended, kernels.attention_backward(q[3], *q[:3], *attended), together, kernels.self_attention_backward(array(2, 70, 24), qkv, *together),
         kernels.silu(x), kernels.silu_backward(x, x), kernels.add(x, x),
-        kernels.concat_channels([x, dy]), kernels.split_channels(x, [4, 20]), parameters, kernels.squared_norm([x, w]),
+        kernels.concat_channels([x, dy]), kernels.split_channels(x, [4, 20]), parameters, matrices, kernels.squared_norm([x, w]),
         kernels.softmax(x), kernels.softmax_backward(x, x), kernels.squared_error(x, x + 1), kernels.scaled_difference(x, x + 1, 0.3)]))
 
 

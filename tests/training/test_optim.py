@@ -4,9 +4,10 @@ import math
 import numpy as np
 import pytest
 
+from tests import plain
 from tinydiff import nn
 from tinydiff.autograd import Tensor
-from tinydiff.training.optim import EMA, AdamW, clip_grad_norm, grad_norm, warmup_cosine
+from tinydiff.training.optim import EMA, AdamW, Muon, clip_grad_norm, grad_norm, warmup_cosine
 
 SHAPES = [(3, 3, 2, 5), (7,), (1,)]
 LR, BETAS, EPS, DECAY = 0.02, (0.9, 0.99), 1e-8, 0.1
@@ -96,6 +97,39 @@ def test_adamw_needs_gradients_and_changes_nothing_without():
     assert optimizer.steps == 0 and all(np.array_equal(p.data, b) for p, b in zip(params, before))
     with pytest.raises(ValueError, match="no parameters"):
         AdamW([], LR)
+
+
+def matrices():
+    """Parameters of which Muon takes the first three, and their gradients in four steps."""
+    shapes = [(3, 3, 2, 16), (16, 40), (17, 16), (3, 3, 20, 3), (40,), (5, 30)]
+    rng = np.random.default_rng(0)
+    params = [Tensor(rng.standard_normal(shape), requires_grad=True) for shape in shapes]
+    return params, [[rng.standard_normal(shape) for shape in shapes] for _ in range(4)]
+
+
+def test_muon_is_its_formula_for_matrices_and_adamw_for_the_rest():
+    params, gradients = matrices()
+    optimizer, adamw = Muon(params, LR, BETAS, EPS, DECAY, momentum=0.9), AdamW(matrices()[0], LR, BETAS, EPS, DECAY)
+    expected, ms = [p.data.copy() for p in params[:3]], [np.zeros(p.shape) for p in params[:3]]
+    for grads in gradients:
+        for p, q, g in zip(params, adamw.params, grads):
+            p.grad = q.grad = g
+        optimizer.step(grad_scale=0.5)
+        adamw.step(grad_scale=0.5)
+        expected, ms, _ = plain.muon_step(expected, grads[:3], ms, None, LR, 0.9, DECAY, 0.5, 0.0)
+    for p, q in zip(params, [*expected, *(q.data for q in adamw.params[3:])]):
+        np.testing.assert_allclose(p.data, q, rtol=1e-11, atol=1e-13)      # rounding of 1e-16, of which the iteration makes at most 500 times as much
+    assert [bool(v.any()) for v in optimizer.v] == [False] * 3 + [True] * 3
+
+
+def test_muons_step_has_the_size_of_adams_and_is_orthogonal():
+    p = Tensor(np.zeros((3, 3, 16, 24)), requires_grad=True)
+    p.grad = np.random.default_rng(0).standard_normal(p.shape)
+    Muon([p], lr=1.0, weight_decay=0).step()
+    step = p.data.reshape(-1, 24)
+    assert 0.15 < np.sqrt(np.mean(step ** 2)) < 0.25
+    strengths = np.linalg.svd(step / (0.2 * math.sqrt(144)), compute_uv=False)
+    assert strengths.min() > 0.6 and strengths.max() < 1.3          # of a gradient whose own are up to 2.4 times apart
 
 
 def test_clipping_shortens_long_gradients_only():

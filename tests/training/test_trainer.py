@@ -115,15 +115,15 @@ def test_the_held_out_loss_is_the_averaged_networks_mean_over_pictures(tmp_path)
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4])
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_resumed_run_is_the_unbroken_run_bit_for_bit(stop, dropout, tmp_path):
+@pytest.mark.parametrize("dropout, optimizer", [(0.0, "adamw"), (0.3, "adamw"), (0.0, "muon")])
+def test_a_resumed_run_is_the_unbroken_run_bit_for_bit(stop, dropout, optimizer, tmp_path):
     def fit(run, until):
         def interrupt(run, row):
             if row["step"] == until:
                 raise KeyboardInterrupt
         with pytest.raises(KeyboardInterrupt):
             run.fit(interrupt)
-    config = dataclasses.replace(RUN, epochs=2)
+    config = dataclasses.replace(RUN, epochs=2, optimizer=optimizer)
     unbroken = trainer(tmp_path / "unbroken", config, model=network(dropout=dropout))
     unbroken.fit()
     fit(trainer(tmp_path / "stopped", config, model=network(dropout=dropout)), stop)
@@ -336,6 +336,7 @@ def test_the_denoiser_is_the_averaged_networks(whole):
 @pytest.mark.parametrize("changes", [
     dict(schedule="karras", target="edm", weight="edm", time_sampling="lognormal"), dict(schedule="flow", target="flow", weight="p2"),
     dict(schedule="linear_zero_snr", weight="simple", offset_noise=0.1), dict(schedule="sigmoid", target="eps", time_sampling="uniform"),
+    dict(optimizer="muon"),
 ], ids=str)
 def test_every_option_trains_and_draws(changes, tmp_path):
     run = trainer(tmp_path, dataclasses.replace(RUN, epochs=12, lr=2e-3, T=50, steps=5, **changes))
@@ -398,6 +399,7 @@ def test_pictures_that_do_not_fit(tmp_path):
     (dict(max_steps=0), "max_steps is 0; it must be at least 1, or None"),
     (dict(label_dropout=1.5), "label_dropout is 1.5; it must be from 0 to 1"),
     (dict(steps=2000), "at most T = 1000"),
+    (dict(optimizer="sgd"), "optimizer is 'sgd'; it must be one of adamw, muon"),
     (dict(target="w"), "target is 'w'; it must be one of eps, x0, v, flow, edm"),
     (dict(weight="none"), "one of simple, min_snr, p2, edm, None"),
     (dict(schedule="quadratic"), "one of linear, cosine, sigmoid, karras, flow, linear_zero_snr, cosine_zero_snr, sigmoid_zero_snr"),

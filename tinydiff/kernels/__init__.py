@@ -9,7 +9,7 @@ Between the two stands what the hardware wants, how the fast form gives it that,
 Read in this order: `registry.py`, `elementwise.py` (the simplest kernels), `vector.py` and `vector_functions.py` (how Python arithmetic becomes
 vector instructions), `jit.py` (how it is compiled and kept), `buffers.py` (where memory comes from); then `memory.py`, `softmax.py`, `loss.py`,
 `optimizer.py`, `group_norm.py`; `tile.py` (the small matrix product under everything), `convolution.py` and the two that it chooses between,
-`direct.py` and `winograd.py`; `products.py`, `attention_rows.py`, `attention.py`.
+`direct.py` and `winograd.py`; `products.py`, `attention_rows.py`, `attention.py`; `muon.py`.
 
 Read first: `ops/__init__.py`, for the letters of the shapes.
 """
@@ -19,12 +19,13 @@ from .elementwise import silu, silu_backward
 from .group_norm import group_norm, group_norm_backward
 from .loss import scaled_difference, squared_error
 from .memory import add, concat_channels, pool_sum, split_channels, upsample
+from .muon import muon_step
 from .optimizer import adamw_step, squared_norm
 from .products import matmul
 from .registry import KERNELS
 from .softmax import softmax, softmax_backward
 
 __all__ = ["KERNELS", "adamw_step", "add", "attention", "attention_backward", "concat_channels", "conv2d", "conv2d_dw", "conv2d_dx",
-           "group_norm", "group_norm_backward", "matmul", "pixel_sum", "pool_sum", "scaled_difference", "self_attention",
+           "group_norm", "group_norm_backward", "matmul", "muon_step", "pixel_sum", "pool_sum", "scaled_difference", "self_attention",
            "self_attention_backward", "silu", "silu_backward", "softmax", "softmax_backward", "split_channels", "squared_error",
            "squared_norm", "upsample", "upsample_conv2d", "upsample_conv2d_dw", "upsample_conv2d_dx"]

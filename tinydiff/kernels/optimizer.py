@@ -77,17 +77,24 @@ def adamw_pieces(numbers, table):
         adamw_piece(numbers, table, i * table.shape[1])
 
 
-@kernel(adamw_step_reference)
-def adamw_step(params, grads, ms, vs, emas, lr, beta1, beta2, eps, weight_decay, step, grad_scale, ema_decay):
-    if len({id(p) for p in params}) < len(params):
-        raise ValueError("adamw_step: a parameter is listed twice")
-    groups = list(zip(params, grads, ms, vs, emas or [np.empty_like(p) for p in params], strict=True))
+def check_groups(name, groups):
+    """Raises ValueError unless each group, a parameter with its gradient, moments and average, is of contiguous arrays of one shape and dtype."""
+    if len({id(group[0]) for group in groups}) < len(groups):
+        raise ValueError(f"{name}: a parameter is listed twice")
     for i, group in enumerate(groups):
         for array in group:
-            if array.shape != group[0].shape or array.dtype != params[0].dtype or not array.flags.c_contiguous:
-                raise ValueError(f"adamw_step: parameter {i} has shape {group[0].shape}, and the first is {params[0].dtype}; each with its "
+            if array.shape != group[0].shape or array.dtype != groups[0][0].dtype or not array.flags.c_contiguous:
+                raise ValueError(f"{name}: parameter {i} has shape {group[0].shape}, and the first is {groups[0][0].dtype}; each with its "
                                  "gradient, moments and average must be contiguous arrays of that shape and dtype, not "
                                  f"{array.dtype} {array.shape} with strides {array.strides}")
+
+
+@kernel(adamw_step_reference)
+def adamw_step(params, grads, ms, vs, emas, lr, beta1, beta2, eps, weight_decay, step, grad_scale, ema_decay):
+    if not params:
+        return
+    groups = list(zip(params, grads, ms, vs, emas or [np.empty_like(p) for p in params], strict=True))
+    check_groups("adamw_step", groups)
     numbers = np.array(constants(lr, beta1, beta2, eps, weight_decay, step, grad_scale, ema_decay), params[0].dtype)
     adamw_pieces(readonly(numbers), readonly(address_table(groups)))
 

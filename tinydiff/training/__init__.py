@@ -1,6 +1,6 @@
 """Training: from pictures and a network to a network that can draw.
 
-    optim.py       AdamW, clipping, the learning rate over a run, the running average of the weights
+    optim.py       AdamW, Muon, clipping, the learning rate over a run, the running average of the weights
     streams.py     what each random draw is keyed by
     batches.py     what a step is computed from
     config.py      TrainConfig: what a run is asked to do

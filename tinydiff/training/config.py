@@ -9,6 +9,7 @@ from types import UnionType
 from typing import get_args, get_origin, get_type_hints
 
 from tinydiff.diffusion import SAMPLERS, SCHEDULES, TARGETS, TIME_SAMPLINGS, WEIGHTS
+from tinydiff.training.optim import OPTIMIZERS
 
 MAX_T = 100_000
 MAX_NUMBER = 1e30   # of what a float32 must hold, and JSON, which has no infinity
@@ -23,9 +24,10 @@ class TrainConfig:
     batch       pictures in a step
     micro_batch pictures of a step that are worked on at once, their gradients being added up: less memory; None for all
     recompute   keep less for the backward pass, and compute it again there: `UNet.recompute`
+    optimizer   a name in optim.OPTIMIZERS
     lr          the highest learning rate, reached after the warm-up
     betas       AdamW's, for the gradient's mean and its square
-    weight_decay  AdamW's
+    weight_decay  the optimizer's
     warmup      steps in which the learning rate climbs, but at most a tenth of the run
     clip        the longest gradient (as one vector over all parameters) that is taken as it is
     ema_max, ema_power  the running average of the weights, see `optim.EMA`
@@ -48,6 +50,7 @@ class TrainConfig:
     batch: int = 8
     micro_batch: int | None = None
     recompute: bool = False
+    optimizer: str = "adamw"
     lr: float = 6e-4
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
@@ -85,8 +88,8 @@ class TrainConfig:
         self._require("held_out", 0 <= self.held_out < 1, "at least 0 and below 1")
         self._require("label_dropout", 0 <= self.label_dropout <= 1, "from 0 to 1")
         self._require("steps", self.steps <= self.T, f"at most T = {self.T}")
-        for name, names in (("schedule", SCHEDULES), ("target", TARGETS), ("sampler", SAMPLERS), ("weight", (*WEIGHTS, None)),
-                            ("time_sampling", TIME_SAMPLINGS)):
+        for name, names in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("target", TARGETS), ("sampler", SAMPLERS),
+                            ("weight", (*WEIGHTS, None)), ("time_sampling", TIME_SAMPLINGS)):
             self._require(name, getattr(self, name) in names, "one of " + ", ".join(map(str, names)))
         answers = self.target not in ("eps", "edm") or SCHEDULES[self.schedule](self.T).alpha[-1] > 0
         self._require("target", answers, f"v, flow or x0 with the schedule {self.schedule!r}, which ends where no picture is left: alpha = 0")

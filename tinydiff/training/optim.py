@@ -1,8 +1,9 @@
-"""From gradients to better weights: AdamW, the clipping of gradients, the learning rate over a run, the running average of the weights.
+"""From gradients to better weights: AdamW, Muon, the clipping of gradients, the learning rate over a run, the running average of the weights.
 
 Read first: `autograd.py`.
 """
 import copy
+import itertools
 import math
 from typing import Iterable
 
@@ -47,8 +48,45 @@ class AdamW:
         if ema is not None:
             averages, decay = ema.start_update(self.params)
         self.steps += 1
-        kernels.adamw_step([p.writable() for p in self.params], [p.grad for p in self.params], self.m, self.v, averages,
-                           self.lr, *self.betas, self.eps, self.weight_decay, self.steps, grad_scale, decay)
+        self._update([p.writable() for p in self.params], [p.grad for p in self.params], averages, grad_scale, decay)
+
+    def _update(self, params, grads, averages, grad_scale, decay):
+        kernels.adamw_step(params, grads, self.m, self.v, averages, self.lr, *self.betas, self.eps, self.weight_decay, self.steps, grad_scale, decay)
+
+
+class Muon(AdamW):
+    """Muon for the matrices, AdamW for all else. Jordan et al. 2024 ("Muon: An optimizer for hidden layers in neural networks"); the size of
+    its steps, which lets one learning rate serve both, is that of Liu et al. 2025 (arXiv 2502.16982, section 2.2).
+
+        m <- momentum m + (1 - momentum) g,   u = momentum m + (1 - momentum) g
+        W <- W - lr (0.2 sqrt(max(R, C)) Y + weight_decay W)        Y is the orthogonal matrix next to u (kernels/muon.py)
+
+    AdamW asks of each weight alone how large its gradients have been. A matrix whose gradients all point in few directions is moved along these
+    only; Muon moves it as far in every direction that the gradient has. A convolution's weight (K,K,C,F) is a matrix of R = K K C rows. What
+    has fewer than `smallest` rows or columns (biases, the factors of GroupNorm, the convolution to the three colours) is AdamW's.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.01, momentum: float = 0.95, smallest: int = 16):
+        super().__init__(params, lr, betas, eps, weight_decay)
+        self.momentum = momentum
+        self._is_matrix = [p.ndim >= 2 and min(p.size // p.shape[-1], p.shape[-1]) >= smallest for p in self.params]
+
+    def _update(self, params, grads, averages, grad_scale, decay):
+        chosen = self._is_matrix
+        kernels.muon_step(*(_only(chosen, arrays) for arrays in (params, grads, self.m, averages)), self.lr, self.momentum, self.weight_decay,
+                          grad_scale, decay)
+        rest = [not matrix for matrix in chosen]
+        kernels.adamw_step(*(_only(rest, arrays) for arrays in (params, grads, self.m, self.v, averages)), self.lr, *self.betas, self.eps,
+                           self.weight_decay, self.steps, grad_scale, decay)
+
+
+def _only(chosen, arrays):
+    """Those of the arrays that are chosen; None stays None."""
+    return arrays and [*itertools.compress(arrays, chosen)]
+
+
+OPTIMIZERS: dict[str, type[AdamW]] = {"adamw": AdamW, "muon": Muon}
 
 
 class EMA:

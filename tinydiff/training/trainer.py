@@ -25,7 +25,7 @@ from tinydiff.training.checkpoint import load_checkpoint, run_config
 from tinydiff.training.config import TrainConfig
 from tinydiff.training.interrupt import hold_interrupt, leave_at_once
 from tinydiff.training.log import read_log
-from tinydiff.training.optim import EMA, AdamW, grad_norm, warmup_cosine
+from tinydiff.training.optim import EMA, OPTIMIZERS, grad_norm, warmup_cosine
 from tinydiff.training.ranks import Ranks
 from tinydiff.training.run_folder import RunFolder
 from tinydiff.training.streams import DROPOUT, SELF_CONDITION
@@ -42,7 +42,7 @@ class Trainer:
 
     ranks: the processes that share the work, where there are several (`tinydiff.mpi.start()`); all of them make the same Trainer.
 
-    .model .ema .optimizer      the network, its running average (draw pictures with `.ema.model`), AdamW
+    .model .ema .optimizer      the network, its running average (draw pictures with `.ema.model`), one of optim.OPTIMIZERS
     .train_images .held_out_images   (N,H,W,C) uint8, Rows of the set's
     .global_step .total_steps .steps_per_epoch   steps taken, in the whole run, in an epoch (the last batch of an epoch may be shorter)
     .epoch                      the epoch, from 1, of the step taken last; 0 before the first
@@ -75,7 +75,7 @@ class Trainer:
 
         model.recompute = config.recompute
         self.schedule = diffusion.SCHEDULES[config.schedule](config.T)
-        self.optimizer = AdamW(model.parameters(), config.lr, config.betas, weight_decay=config.weight_decay)
+        self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config.lr, config.betas, weight_decay=config.weight_decay)
         self.ema = EMA(model, config.ema_max, config.ema_power)
         self.steps_per_epoch = steps_per_epoch(len(train), config.batch)
         steps = config.epochs * self.steps_per_epoch
