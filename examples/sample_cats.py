@@ -1,6 +1,7 @@
 """Draws pictures with a network that examples/train_cats.py has trained: new ones, or ones that start from pictures there are.
 
-    python examples/sample_cats.py                                       64 new cats from the network in runs/cats
+    python examples/sample_cats.py                                       64 new cats from the network in runs/cats; where nothing was trained
+                                                                         yet, 16 from the one that comes with tinydiff, with a film
     python examples/sample_cats.py --count 10000 --seed 1 --sampler ddim --steps 25 --out many
     python examples/sample_cats.py --label ginger --guidance 3           where the network was trained with labels
     python examples/sample_cats.py --inpaint cat:7 --mask left           the left half painted anew, 8 times
@@ -24,12 +25,14 @@ from tinydiff.data import drawn_cats, load_image, to_model, to_uint8
 from tinydiff.diffusion import (SAMPLERS, SCHEDULES, clip_x0, ddim_invert, denoiser, dynamic_threshold, guide, initial_noise, noised_start, repaint,
                                 slerp, timesteps)
 from tinydiff.report import LiveLine, denoising_frame, gif, grid
-from tinydiff.training import load_checkpoint
+from tinydiff.training import load_checkpoint, load_pretrained
 from tinydiff.training.interrupt import heed_termination
 
 from train_cats import GIF_CATS, GIF_FRAMES, Parser, add_mpi, exit_status, join, mend_stdout, spread, use_threads
 
+RUN = Path("runs/cats")
 CHUNK, SHEET = 16, 64                 # pictures in memory at once, and on sheet.png
+COUNT, COUNT_FROM, COUNT_PRETRAINED = 64, 8, 16     # new pictures; those that start from one; and with the network that comes with tinydiff
 IMAGE_FROM, VARIATIONS_FROM = 0.7, 0.5     # of T
 THRESHOLDS = {"clip": clip_x0, "dynamic": dynamic_threshold, "none": lambda denoise: denoise}
 MASKS = {"left": np.s_[:, :1], "right": np.s_[:, 1:], "top": np.s_[:1], "bottom": np.s_[1:]}     # what is painted, of 2 x 2 quarters
@@ -43,7 +46,7 @@ class Network:
 
     def __init__(self, args):
         try:
-            saved = load_checkpoint(args.run)
+            saved = load_checkpoint(args.run) if args.run else load_pretrained()
         except FileNotFoundError as error:
             raise ValueError(f"{error}: train one first (python examples/train_cats.py), or give --run the folder of a run, or its "
                              "checkpoint.npz") from None
@@ -172,12 +175,13 @@ def mask_from(text, size):
 
 def parser():
     p = Parser(description="Draw pictures with a network that train_cats.py has trained.")
-    p.add_argument("--run", type=Path, default=Path("runs/cats"), metavar="PATH", help="the folder of a run, or its checkpoint.npz (%(default)s)")
-    p.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder for the pictures (that of the run, and in it drawn)")
+    p.add_argument("--run", type=Path, metavar="PATH",
+                   help=f"the folder of a run, or its checkpoint.npz ({RUN}; where that isn't there, the network that comes with tinydiff)")
+    p.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder for the pictures (that of the run, and in it drawn; runs/drawn)")
     p.add_argument("--sampler", choices=list(SAMPLERS), help="(the run's)")
     p.add_argument("--steps", type=int, metavar="N", help="steps from noise to a picture (the run's)")
     p.add_argument("--spacing", metavar="NAME", help="how the steps are spread over t, one of timesteps' names (trailing)")
-    p.add_argument("--count", type=int, metavar="N", help="how many pictures (64; 8 where they start from one)")
+    p.add_argument("--count", type=int, metavar="N", help="how many (64; 8 that start from one; 16 of the network that comes with tinydiff)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed draws the same pictures (%(default)s)")
     p.add_argument("--label", metavar="NAME", help="what to draw, for a network that was trained with labels")
     p.add_argument("--guidance", type=float, default=1, metavar="SCALE", help="how much more than usual the label counts (%(default)s: no more)")
@@ -223,7 +227,7 @@ def prepare(args, ranks):
     network = Network(args)
     size, T = network.size, network.schedule.T
     given = [picture_from(text, size) for text in np.ravel(getattr(args, way))] if way != "new" else []
-    count = or_else(args.count, 64 if way == "new" else 8)
+    count = or_else(args.count, COUNT_FROM if way != "new" else COUNT if args.run else COUNT_PRETRAINED)
     if way == "new":
         start = new(network)
     elif way == "interpolate":
@@ -244,7 +248,11 @@ def main():
     mend_stdout()
     flags = parser()
     args = flags.parse_args()
-    args.out = or_else(args.out, (args.run.parent if args.run.suffix == ".npz" else args.run) / "drawn")
+    args.run = or_else(args.run, RUN if RUN.exists() else None)
+    if args.run is None:
+        args.out, args.gif = or_else(args.out, RUN.parent / "drawn"), True
+    else:
+        args.out = or_else(args.out, (args.run.parent if args.run.suffix == ".npz" else args.run) / "drawn")
     try:
         ranks = join(args.mpi)
         with ranks.together():

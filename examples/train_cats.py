@@ -39,7 +39,10 @@ from tinydiff.training.streams import INIT, NOISE
 
 START = time.perf_counter()
 PETS = "oxford-pets"                                            # in the place of a path: the photographs to download
-PHOTO_CHANNELS, DRAWN_CHANNELS = UNetConfig.channels, 16        # cartoons are simpler: a quarter of the weights is enough
+# The networks for photographs and for the cartoons, which are simpler: half of the weights are enough. Both see patches of 2 x 2 pixels as one.
+PHOTO_NETWORK = UNetConfig(patch=2, channel_mults=(2, 3, 4))
+DRAWN_NETWORK = UNetConfig(patch=2, channel_mults=(1, 2, 3), attention_resolutions=(8,))
+LR = {"muon": TrainConfig.lr, "adamw": 6e-4}
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
 SHEET, NEW_CATS, CHUNK = 16, 64, 16     # pictures on such a sheet, on the last sheet, and in memory at once
 PAIRS = 12            # new pictures that are shown beside the training pictures nearest to them
@@ -67,6 +70,8 @@ def stage_input(image_set, out):
     print(f"Every pixel is three bytes; the network sees them as numbers from -1 to 1: {shape(images)} uint8 -> float32.")
     if isinstance(images, np.memmap):
         print(one_line(f"They stay on the disk, in {images.filename}, which can be deleted when you no longer train on them."))
+    if all(np.array_equal(image, images[0]) for image in images):
+        print("All of them are one and the same picture: the network can learn to draw that one and nothing else.")
     if few_pictures(len(images)):
         print(few_pictures(len(images)))
     tell_skipped(image_set.skipped, out / "skipped.txt")
@@ -300,9 +305,11 @@ def parser():
     flag("--batch", run.batch, "N", "pictures in a training step")
     p.add_argument("--micro-batch", type=int, metavar="N", help="pictures of a step that are worked on at once: less memory (all)")
     p.add_argument("--recompute", action="store_true", help="half the memory for a third more time: for larger pictures")
-    flag("--lr", run.lr, "RATE", "highest learning rate")
-    p.add_argument("--channels", type=int, metavar="N",
-                   help=f"width of the U-Net; a multiple of 8 ({PHOTO_CHANNELS} with --data; {DRAWN_CHANNELS} for the cartoons)")
+    flag("--optimizer", run.optimizer, None, "what moves the weights", choices=list(LR))
+    rates = ", ".join(f"{lr:g} for {name}" for name, lr in LR.items())
+    p.add_argument("--lr", type=float, metavar="RATE", help=f"highest learning rate ({rates})")
+    flag("--channels", UNetConfig.channels, "N", "width of the U-Net; a multiple of 8")
+    flag("--patch", PHOTO_NETWORK.patch, "PIXELS", "a side, that the network takes as one: 1 for finer pictures in three times the time")
     p.add_argument("--classes", action="store_true", help="tell the network what it sees: the cartoons' fur, or the folder that a picture lies in")
     p.add_argument("--self-condition", action="store_true", help="show the network its own last guess")
     flag("--schedule", run.schedule, None, "how the noise grows with t", choices=list(SCHEDULES))
@@ -471,15 +478,15 @@ def fit_into(args, image_set, config, unet, ranks):
 def settings(args):
     """The flags as a TrainConfig and, but for the number of classes, a UNetConfig."""
     config = TrainConfig(epochs=TrainConfig.epochs if args.epochs is None else args.epochs, max_steps=args.max_steps, batch=args.batch,
-                         micro_batch=args.micro_batch, recompute=args.recompute, lr=args.lr,
+                         micro_batch=args.micro_batch, recompute=args.recompute,
+                         optimizer=args.optimizer, lr=LR[args.optimizer] if args.lr is None else args.lr,
                          schedule=args.schedule, target=args.target, weight=args.weight,
                          time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=args.sampler, steps=args.steps,
                          held_out=args.held_out, seed=args.seed)
-    channels = args.channels if args.channels is not None else PHOTO_CHANNELS if args.data else DRAWN_CHANNELS
-    if channels < 1 or channels % UNetConfig.groups:
-        raise ValueError(f"--channels is {channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")
-    return config, UNetConfig(image_size=args.size, channels=channels, out_channels=2 * UNetConfig.in_channels if args.learn_variance else None,
-                              self_condition=args.self_condition)
+    if args.channels < 1 or args.channels % UNetConfig.groups:
+        raise ValueError(f"--channels is {args.channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")
+    return config, replace(PHOTO_NETWORK if args.data else DRAWN_NETWORK, image_size=args.size, patch=args.patch, channels=args.channels,
+                           out_channels=2 * UNetConfig.in_channels if args.learn_variance else None, self_condition=args.self_condition)
 
 
 def read_pictures(args):

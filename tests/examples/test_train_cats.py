@@ -90,7 +90,7 @@ def test_a_second_run_does_not_overwrite_the_first(finished):
 
 def test_resume_refuses_other_settings_by_name(finished):
     other = train_cats(*TINY, "--out", finished[0], "--resume", "--epochs", "1", "--lr", "0.1")
-    assert other.returncode == 2 and "epochs was 2, not 1" in other.stderr and "lr was 0.0006, not 0.1" in other.stderr
+    assert other.returncode == 2 and "epochs was 2, not 1" in other.stderr and "lr was 0.003, not 0.1" in other.stderr
     assert len(other.stderr.splitlines()) == 1
 
 
@@ -305,6 +305,16 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     done = train_cats(*TINY, "--out", tmp_path / "file" / "run")
     assert done.returncode == 2 and "can't be written (Not a directory); give another --out" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_one_picture_again_and_again_is_said_to_be_so(finished, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in "abcd":
+        shutil.copy(ROOT / "examples" / "pictures" / "schedules.png", folder / f"{name}.png")
+    done = train_cats(*TINY, "--epochs", 1, "--data", folder, "--out", tmp_path / "run")
+    told = "All of them are one and the same picture"
+    assert done.returncode == 0 and told in done.stdout and told not in finished[1].stdout, done.stderr
 
 
 def test_pictures_that_cannot_be_read_are_named(tmp_path):

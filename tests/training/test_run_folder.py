@@ -69,7 +69,7 @@ def test_two_damaged_checkpoints_are_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("changes, words", [
-    (dict(lr=0.1, batch=2), "batch was 4, not 2; lr was 0.0006, not 0.1"), (dict(epochs=2), "epochs was 3, not 2"),
+    (dict(lr=0.1, batch=2), "batch was 4, not 2; lr was 0.003, not 0.1"), (dict(epochs=2), "epochs was 3, not 2"),
     (dict(micro_batch=2), "micro_batch was None, not 2"),
 ])
 def test_a_setting_that_would_break_the_run_is_refused_by_name(changes, words, tmp_path):

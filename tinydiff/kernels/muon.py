@@ -147,8 +147,9 @@ def orthogonal(X, R, C, NB, rounds, coefficients, Y, space):
         else:
             product(Q, C, 1, C, C, panels, C, NB, T)        # Q B
             Q[:C * C] = T[:C * C]
-        product(G, C, 1, C, C, panels, C, NB, T)
-        product(T, C, 1, C, C, panels, C, NB, G)            # G B B
+        if k < rounds - 1:
+            product(G, C, 1, C, C, panels, C, NB, T)
+            product(T, C, 1, C, C, panels, C, NB, G)        # G B B
     pack(Q, C, C, NB, panels)
     product(X, C, 1, R, C, panels, C, NB, Y)                # X Q
 

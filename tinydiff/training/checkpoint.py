@@ -54,7 +54,7 @@ class Checkpoint:
     path: Path
 
 
-def run_config(trainer: "Trainer") -> dict:
+def run_config(trainer: "Trainer | Checkpoint") -> dict:
     """What a run was asked to do, in types that JSON knows."""
     return {"train": asdict(trainer.config), "unet": asdict(trainer.model.config), "data": trainer.data}
 

@@ -25,7 +25,7 @@ class TrainConfig:
     micro_batch pictures of a step that are worked on at once, their gradients being added up: less memory; None for all
     recompute   keep less for the backward pass, and compute it again there: `UNet.recompute`
     optimizer   a name in optim.OPTIMIZERS
-    lr          the highest learning rate, reached after the warm-up
+    lr          the highest learning rate, reached after the warm-up; for AdamW 6e-4 is usual
     betas       AdamW's, for the gradient's mean and its square
     weight_decay  the optimizer's
     warmup      steps in which the learning rate climbs, but at most a tenth of the run
@@ -50,8 +50,8 @@ class TrainConfig:
     batch: int = 8
     micro_batch: int | None = None
     recompute: bool = False
-    optimizer: str = "adamw"
-    lr: float = 6e-4
+    optimizer: str = "muon"
+    lr: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     warmup: int = 200

@@ -1,0 +1,196 @@
+"""The race: in the same minutes on the same cores, who draws the better cats?
+
+    python benchmarks/race.py --data cats64.zip [--out runs/race] [--minutes 5 10 30 60]        (needs torch; about nine hours; resumes by itself)
+
+Four contenders learn from the same faces, all but the last 300, which are held out:
+
+    tinydiff         the recipe of examples/train_cats.py for photographs
+    torch            the same recipe, network and batches in PyTorch, in bfloat16, which is its fastest
+    torch-ddpm       PyTorch with the defaults of denoising-diffusion-pytorch: v, sigmoid schedule, Adam 1e-4, EMA 0.995, flips
+    torch-improved   PyTorch with the defaults of improved-diffusion: eps, linear schedule, AdamW 1e-4, EMA 0.9999
+
+The last two train the reference U-Net, with the batch of 16 that the first of them has. A leg is a contender and a time, from the start of its
+process to its last step: a learning rate that falls to zero needs a run of its own for each. Each leg is saved when it is done, and a second call
+goes on with the first that is missing. All legs are then judged alike: 1,000 samples by the same sampler from the same noise; their sliced
+Wasserstein distance to held-out faces, the mean over four groups of 250 and the standard deviation among these; the error of the guessed x_0 on
+the held-out faces at ten log SNRs; and how many samples are suspiciously near to a training face. OUT/sheets has 64 samples of each, uncurated.
+"""
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import tinydiff as td
+
+from machine import THREADS, header
+
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
+import train_cats  # noqa: E402
+
+START = time.perf_counter()
+HELD_OUT, GROUPS, CHUNK, SHEET = 300, 4, 50, 64
+TRIAL = 0.015               # of a leg, spent on finding out how many steps fit
+EPOCHS = 10**6              # more than fit into any leg
+
+# Whose network a contender has, and what it trains it with.
+RECIPE, UNET = train_cats.settings(train_cats.parser().parse_args(["--data", "faces"]))
+RECIPE = replace(RECIPE, epochs=EPOCHS, held_out=0)
+REFERENCE = td.nn.UNetConfig()
+DEFAULTS = td.training.TrainConfig(epochs=EPOCHS, held_out=0, batch=16, optimizer="adamw", lr=1e-4, weight_decay=0, time_sampling="uniform")
+CONTENDERS = {
+    "tinydiff": (RECIPE, UNET),
+    "torch": (RECIPE, UNET),
+    "torch-ddpm": (replace(DEFAULTS, schedule="sigmoid", target="v", betas=(0.9, 0.99), ema_max=0.995), REFERENCE),
+    "torch-improved": (replace(DEFAULTS, schedule="linear", target="eps", betas=(0.9, 0.999), ema_max=0.9999, flip=False), REFERENCE),
+}
+
+
+def fitting_steps(step, seconds):
+    """How many calls of step() fit into what is left of so many seconds since the start; some are made to find out."""
+    step()
+    start, few = time.perf_counter(), 0
+    while few < 3 or time.perf_counter() - start < TRIAL * seconds:
+        step()
+        few += 1
+    now = time.perf_counter()
+    return int((seconds - (now - START)) * few / (now - start))
+
+
+# A leg, in a process of its own: name, faces, seconds -> the averaged weights, the number of steps.
+
+def tinydiff_leg(name, faces, seconds, out):
+    config, unet = CONTENDERS[name]
+    image_set = td.data.ImageSet(faces)
+
+    def trainer(config):
+        return td.training.Trainer(td.nn.UNet(unet, rng=np.random.default_rng(0)), image_set, config, out)
+    run = trainer(replace(config, max_steps=fitting_steps(trainer(config).step, seconds)))
+    while run.global_step < run.total_steps:
+        run.step()
+    return run.ema.model.state_dict(), run.global_step
+
+
+def torch_leg(name, faces, seconds, out):
+    import torch
+
+    from torch_recipes import TorchRun
+    torch.set_num_threads(THREADS)
+    config, unet = CONTENDERS[name]
+
+    def run():
+        return TorchRun(config, td.nn.UNet(unet, rng=np.random.default_rng(0)), faces, as_ours=name == "torch")
+    if name == "torch":                                     # its learning rate must know the end
+        trial = run()
+        total = fitting_steps(lambda: trial.step(EPOCHS), seconds)
+    leg = run()
+    while leg.steps < total if name == "torch" else time.perf_counter() - START < seconds:
+        leg.step(total if name == "torch" else None)
+    return leg.averaged_weights(), leg.steps
+
+
+def run_leg(name, minutes, data, out):
+    faces = td.data.load_images(data, 64, limit=10**6).images[:-HELD_OUT]
+    weights, steps = (tinydiff_leg if name == "tinydiff" else torch_leg)(name, np.asarray(faces), 60 * minutes, out)
+    seconds = time.perf_counter() - START
+    facts = dict(name=name, minutes=minutes, steps=steps, pictures=steps * CONTENDERS[name][0].batch, seconds=seconds)
+    np.savez(out / "weights.part.npz", **weights)
+    (out / "leg.json").write_text(json.dumps(facts))
+    (out / "weights.part.npz").replace(out / "weights.npz")         # whoever finds it finds a whole leg
+
+
+# The judge.
+
+def judge(name, out, training, held_out):
+    """The leg's figures, and its sheet."""
+    config, unet = CONTENDERS[name]
+    model = td.nn.UNet(unet, rng=np.random.default_rng(0))
+    with np.load(out / "weights.npz") as weights:
+        model.load_state_dict(dict(weights))
+    schedule = td.diffusion.SCHEDULES[config.schedule](config.T)
+    denoise = td.diffusion.denoiser(model.eval(), schedule, config.target)
+    samples = sample(td.diffusion.clip_x0(denoise), schedule)
+    td.report.grid(samples[:SHEET]).save(out.parent / "sheets" / f"{out.name}.png")
+    np.save(out / "samples.npy", samples)
+    usual = np.median(td.metrics.nearest(held_out, training).distance)
+    near = int((td.metrics.nearest(samples, training).distance < usual / 2).sum())
+    errors = [level.x0_error for level in td.metrics.errors_by_noise(denoise, schedule, held_out)]
+    return dict(distances=distances(samples, held_out), x0_errors=errors, suspicious=near)
+
+
+def sample(denoise, schedule, n=1000):
+    """(n,64,64,3) uint8, by the recipe's sampler, from the same noise for all."""
+    chunks = []
+    for first in range(0, n, CHUNK):
+        x_T = td.diffusion.initial_noise(schedule, (CHUNK, 64, 64, 3), 0, first)
+        *_, last = td.diffusion.SAMPLERS[RECIPE.sampler](denoise, schedule, x_T, RECIPE.steps, 0, first=first)
+        chunks.append(td.data.to_uint8(last.x))
+    return np.concatenate(chunks)
+
+
+def distances(pictures, held_out):
+    """The sliced Wasserstein distance of each of GROUPS groups of the pictures to as many held-out faces, drawn by lot."""
+    groups = np.array_split(pictures, GROUPS)
+    return [td.metrics.sliced_wasserstein(group, held_out[np.random.default_rng(i).permutation(len(held_out))[:len(group)]], seed=i)
+            for i, group in enumerate(groups)]
+
+
+def table(legs, floor):
+    """Markdown: a row for each leg. Ahead: how many standard deviations tinydiff's distance is below."""
+    lines = ["| minutes | contender | pictures seen | distance | tinydiff ahead by | error of x_0 | suspiciously near |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
+    for minutes in sorted({leg["minutes"] for leg in legs}):
+        here = {leg["name"]: leg for leg in legs if leg["minutes"] == minutes}
+        for name, leg in here.items():
+            mean, sd = np.mean(leg["distances"]), np.std(leg["distances"], ddof=1)
+            ahead = ""
+            if name != "tinydiff" and "tinydiff" in here:
+                ours = here["tinydiff"]["distances"]
+                ahead = f"{(mean - np.mean(ours)) / math.sqrt((sd ** 2 + np.var(ours, ddof=1)) / 2):.1f} sd"
+            error = math.exp(np.mean(np.log(leg["x0_errors"])))
+            lines.append(f"| {minutes:g} | {name} | {leg['pictures']:,} | {mean:.1f} ± {sd:.1f} | {ahead} | {error:.5f} | {leg['suspicious']} |")
+    lines.append(f"| | training faces themselves | | {np.mean(floor):.1f} ± {np.std(floor, ddof=1):.1f} | | | |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="faces, 64 x 64; the last 300 are held out")
+    parser.add_argument("--out", type=Path, default=Path("runs/race"), help="(%(default)s)")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[5, 10, 30, 60], help="(%(default)s)")
+    parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), help="(all)")
+    parser.add_argument("--leg", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.leg:
+        run_leg(args.contenders[0], args.minutes[0], args.data, args.out)
+        return
+    print(header(), flush=True)
+    (args.out / "sheets").mkdir(parents=True, exist_ok=True)
+    faces = np.asarray(td.data.load_images(args.data, 64, limit=10**6).images)
+    training, held_out, legs = faces[:-HELD_OUT], faces[-HELD_OUT:], []
+    for minutes in args.minutes:
+        for name in args.contenders:
+            out = args.out / f"{name}-{minutes:g}"
+            if not (out / "weights.npz").exists():
+                out.mkdir(exist_ok=True)
+                print(f"{name} learns for {minutes:g} minutes ...", flush=True)
+                leg = ["--leg", "--contenders", name, "--minutes", str(minutes), "--data", args.data, "--out", out]
+                subprocess.run([sys.executable, __file__, *leg], check=True)
+            facts = json.loads((out / "leg.json").read_text())
+            if "distances" not in facts:
+                print(f"{name} is judged ...", flush=True)
+                facts |= judge(name, out, training, held_out)
+                (out / "leg.json").write_text(json.dumps(facts))
+            legs.append(facts)
+    floor = distances(training[np.random.default_rng(0).permutation(len(training))[:1000]], held_out)
+    (args.out / "race.json").write_text(json.dumps(legs, indent=2))
+    print(table(legs, floor))
+
+
+if __name__ == "__main__":
+    main()
