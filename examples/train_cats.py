@@ -40,7 +40,7 @@ from tinydiff.training.streams import INIT, NOISE
 START = time.perf_counter()
 PETS = "oxford-pets"                                            # in the place of a path: the photographs to download
 # The networks for photographs and for the cartoons, which are simpler: half of the weights are enough. Both see patches of 2 x 2 pixels as one.
-PHOTO_NETWORK = UNetConfig(patch=2, channel_mults=(2, 3, 4))
+PHOTO_NETWORK = UNetConfig(patch=2, channel_mults=(2, 3, 4), attention_resolutions=(8,))
 DRAWN_NETWORK = UNetConfig(patch=2, channel_mults=(1, 2, 3), attention_resolutions=(8,))
 LR = {"muon": TrainConfig.lr, "adamw": 6e-4}
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
