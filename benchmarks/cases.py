@@ -190,11 +190,19 @@ def optimizer():
         five = [[getattr(a, f"{kind}:{name}") for name in shapes] for kind in ("p", "grad", "m", "v", "ema")]
         five[3] = [np.abs(v) for v in five[3]]
         return five
+
+    matrices = [(int(np.prod(shape[:-1])), shape[-1]) for shape in shapes.values() if len(shape) > 1 and min(np.prod(shape[:-1]), shape[-1]) >= 16]
+
+    def lists_of_matrices(a):
+        return [[array for array in kind if array.ndim > 1 and min(array.size // array.shape[-1], array.shape[-1]) >= 16]
+                for i, kind in enumerate(lists(a)) if i != 3]
+    muon = sum(4 * max(side) * min(side) ** 2 + 34 * min(side) ** 3 for side in matrices)       # two products R x C x C, and 17 of C x C x C
     return Case(
         "optimizer", f"{size / 1e6:.2f} million",
         {f"{kind}:{name}": shape for kind in ("p", "grad", "m", "v", "ema") for name, shape in shapes.items()},
         [Part("gradient norm", "squared_norm", lambda a, _: (lists(a)[1],), 2 * size),
-         Part("AdamW + EMA", "adamw_step", lambda a, _: (*lists(a), 1e-3, 0.9, 0.999, 1e-8, 0.01, 10, 0.5, 0.99), 16 * size)],
+         Part("AdamW + EMA", "adamw_step", lambda a, _: (*lists(a), 1e-3, 0.9, 0.999, 1e-8, 0.01, 10, 0.5, 0.99), 16 * size),
+         Part("Muon + EMA", "muon_step", lambda a, _: (*lists_of_matrices(a), 1e-3, 0.95, 0.01, 0.5, 0.99), muon)],
         None, None)
 
 

@@ -14,10 +14,15 @@ process to its last step: a learning rate that falls to zero needs a run of its 
 goes on with the first that is missing. All legs are then judged alike: 1,000 samples by 25 steps of DDIM from the same noise; their sliced
 Wasserstein distance to held-out faces, the mean over four groups of 250 and the standard deviation among these; the error of the guessed x_0 on
 the held-out faces at ten log SNRs; and how many samples are suspiciously near to a training face. OUT/sheets has 64 samples of each, uncurated.
+
+    python benchmarks/race.py --data cats64.zip --minutes 4 --contenders tinydiff --variant="--optimizer adamw --batch 16" --variant="--lr 6e-3"
+
+lets other flags of train_cats.py run against the recipe: that is how it was found.
 """
 import argparse
 import json
 import math
+import shlex
 import subprocess
 import sys
 import time
@@ -39,17 +44,27 @@ SAMPLER, SAMPLER_STEPS = "ddim", 25
 TRIAL = 0.015               # of a leg, spent on finding out how many steps fit
 EPOCHS = 10**6              # more than fit into any leg
 
-# Whose network a contender has, and what it trains it with.
-RECIPE, UNET = train_cats.settings(train_cats.parser().parse_args(["--data", "faces"]))
-RECIPE = replace(RECIPE, epochs=EPOCHS, held_out=0)
+
+def recipe(flags=()):
+    """What train_cats.py does with photographs and these flags."""
+    config, unet = train_cats.settings(train_cats.parser().parse_args(["--data", "faces", *flags]))
+    return replace(config, epochs=EPOCHS, held_out=0), unet
+
+
+# What a contender trains, and how.
 REFERENCE = td.nn.UNetConfig()
 DEFAULTS = td.training.TrainConfig(epochs=EPOCHS, held_out=0, batch=16, optimizer="adamw", lr=1e-4, weight_decay=0, time_sampling="uniform")
 CONTENDERS = {
-    "tinydiff": (RECIPE, UNET),
-    "torch": (RECIPE, UNET),
+    "tinydiff": recipe(),
+    "torch": recipe(),
     "torch-ddpm": (replace(DEFAULTS, schedule="sigmoid", target="v", betas=(0.9, 0.99), ema_max=0.995), REFERENCE),
     "torch-improved": (replace(DEFAULTS, schedule="linear", target="eps", betas=(0.9, 0.999), ema_max=0.9999, flip=False), REFERENCE),
 }
+
+
+def contender(name):
+    """Its TrainConfig and UNetConfig. A variant's name is its flags."""
+    return CONTENDERS[name] if name in CONTENDERS else recipe(shlex.split(name))
 
 
 def fitting_steps(step, seconds):
@@ -60,13 +75,16 @@ def fitting_steps(step, seconds):
         step()
         few += 1
     now = time.perf_counter()
-    return int((seconds - (now - START)) * few / (now - start))
+    steps = int((seconds - (now - START)) * few / (now - start))
+    if steps < 1:
+        sys.exit(f"{seconds:g} s are over before the first step: give more --minutes")
+    return steps
 
 
 # A leg, in a process of its own: name, faces, seconds -> the averaged weights, the number of steps.
 
 def tinydiff_leg(name, faces, seconds, out):
-    config, unet = CONTENDERS[name]
+    config, unet = contender(name)
     image_set = td.data.ImageSet(faces)
 
     def trainer(config):
@@ -97,9 +115,9 @@ def torch_leg(name, faces, seconds, out):
 
 def run_leg(name, minutes, data, out):
     faces = td.data.load_images(data, 64, limit=10**6).images[:-HELD_OUT]
-    weights, steps = (tinydiff_leg if name == "tinydiff" else torch_leg)(name, np.asarray(faces), 60 * minutes, out)
+    weights, steps = (torch_leg if name.startswith("torch") else tinydiff_leg)(name, np.asarray(faces), 60 * minutes, out)
     seconds = time.perf_counter() - START
-    facts = dict(name=name, minutes=minutes, steps=steps, pictures=steps * CONTENDERS[name][0].batch, seconds=seconds)
+    facts = dict(name=name, minutes=minutes, steps=steps, pictures=steps * contender(name)[0].batch, seconds=seconds)
     np.savez(out / "weights.part.npz", **weights)
     (out / "leg.json").write_text(json.dumps(facts))
     (out / "weights.part.npz").replace(out / "weights.npz")         # whoever finds it finds a whole leg
@@ -109,7 +127,7 @@ def run_leg(name, minutes, data, out):
 
 def judge(name, out, training, held_out):
     """The leg's figures, and its sheet."""
-    config, unet = CONTENDERS[name]
+    config, unet = contender(name)
     model = td.nn.UNet(unet, rng=np.random.default_rng(0))
     with np.load(out / "weights.npz") as weights:
         model.load_state_dict(dict(weights))
@@ -165,22 +183,23 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("runs/race"), help="(%(default)s)")
     parser.add_argument("--minutes", type=float, nargs="+", default=[5, 10, 30, 60], help="(%(default)s)")
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), help="(all)")
-    parser.add_argument("--leg", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--variant", action="append", default=[], metavar="FLAGS", help="one more: the recipe with these flags of train_cats.py")
+    parser.add_argument("--leg", metavar="NAME", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.leg:
-        run_leg(args.contenders[0], args.minutes[0], args.data, args.out)
+        run_leg(args.leg, args.minutes[0], args.data, args.out)
         return
     print(header(), flush=True)
     (args.out / "sheets").mkdir(parents=True, exist_ok=True)
     faces = np.asarray(td.data.load_images(args.data, 64, limit=10**6).images)
     training, held_out, legs = faces[:-HELD_OUT], faces[-HELD_OUT:], []
     for minutes in args.minutes:
-        for name in args.contenders:
-            out = args.out / f"{name}-{minutes:g}"
+        for name in [*args.contenders, *args.variant]:
+            out = args.out / f"{name.strip('-').replace(' ', '_')}-{minutes:g}"
             if not (out / "weights.npz").exists():
                 out.mkdir(exist_ok=True)
                 print(f"{name} learns for {minutes:g} minutes ...", flush=True)
-                leg = ["--leg", "--contenders", name, "--minutes", str(minutes), "--data", args.data, "--out", out]
+                leg = [f"--leg={name}", "--minutes", str(minutes), "--data", args.data, "--out", out]
                 subprocess.run([sys.executable, __file__, *leg], check=True)
             facts = json.loads((out / "leg.json").read_text())
             if "distances" not in facts:

@@ -173,3 +173,10 @@ def test_edit_cats_draws_its_four_sheets(runs, example, tmp_path, capsys):
     with pytest.raises(SystemExit):
         example("edit_cats", "--run", tmp_path / "nowhere")
     assert "no checkpoint at" in capsys.readouterr().err
+
+
+def test_without_a_run_the_network_that_comes_with_tinydiff_draws(example, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    example("sample_cats", "--steps", 2, "--count", 3)
+    out = tmp_path / "runs" / "drawn"
+    assert pictures(out).shape == (3, 64, 64, 3) and (out / "film.gif").exists() and "the film: " in capsys.readouterr().out
