@@ -57,7 +57,7 @@ FILES = {"report.html": "the whole run as one page: open it in a browser", "samp
          "log.csv": "every step's figures", "config.json": "every setting", "flags.json": "what --resume goes on with",
          "checkpoint.npz": "the network"}
 NEW_EACH_TIME = ("out", "resume", "threads", "mpi", "minutes")  # the flags that are not kept for --resume; what --minutes led to is kept
-TRIAL = 0.015         # of --minutes, spent on finding out how fast the machine is
+TRIAL, RESERVE = 0.015, 0.03    # of --minutes: spent on finding out how fast the machine is; kept for what isn't foreseen
 TRIAL_STEPS = 5       # of the sampler, for the same
 
 
@@ -459,10 +459,10 @@ def fit_into(args, image_set, config, unet, ranks):
     def drawing(epochs):
         return sheet * (epochs // SHEET_EVERY + (epochs % SHEET_EVERY > 0) + (NEW_CATS + GIF_CATS) / SHEET)
 
-    left = ranks.total(seconds - (time.perf_counter() - START)) / ranks.size
+    left = ranks.total((1 - RESERVE) * seconds - (time.perf_counter() - START)) / ranks.size
     steps = steps_within(left, pace, trial.steps_per_epoch, drawing)
     if steps < trial.steps_per_epoch:
-        need = (seconds - left + trial.steps_per_epoch * pace.step + pace.epoch + drawing(1)) / (1 - TRIAL) / 60
+        need = (seconds - left + trial.steps_per_epoch * pace.step + pace.epoch + drawing(1)) / (1 - TRIAL - RESERVE) / 60
         raise ValueError(f"--minutes {args.minutes:g} is too short: one epoch of {len(trial.train_images)} pictures takes "
                          f"{duration(trial.steps_per_epoch * pace.step)} here and the new pictures after it {duration(drawing(1))}, so take at "
                          f"least {math.ceil(10 * need) / 10:g} minutes, or fewer --images")

@@ -16,6 +16,7 @@ model = td.nn.UNet(td.nn.UNetConfig(image_size=8, channels=8, channel_mults=(1,)
 schedule = td.diffusion.cosine()
 x_T = td.diffusion.initial_noise(schedule, (2, 8, 8, 3))
 *_, last = td.diffusion.ddim(td.diffusion.denoiser(model.eval(), schedule, "v"), schedule, x_T, steps=5)
+td.training.load_pretrained()
 print(td.__file__, td.data.to_uint8(last.x).shape)
 """
 
