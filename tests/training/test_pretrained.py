@@ -15,19 +15,19 @@ from tinydiff.training.pretrained import LOSSES, PRETRAINED, pretrained_record, 
 
 ROOT = Path(__file__).parents[2]
 N, STEPS = 64, 10
-# The distance is the mean of those to four sets of cats that it has never seen. For one set it is 39.0 with a standard deviation of 2.9 (20 sets,
+# The distance is the mean of those to four sets of cats that it has never seen. For one set it is 38.3 with a standard deviation of 2.9 (20 sets,
 # seeds 100 to 119), so the mean of four has one of 1.4; WORST is three of these above. (Sets of drawn cats are 27 to 33 from each other.)
-FRESH, WORST = range(100, 104), 39.0 + 3 * 1.4
+FRESH, WORST = range(100, 104), 38.3 + 3 * 1.4
 
 
-def distance(saved, schedule=None, sampler="ddim"):
+def distance(saved, sampler="ddim"):
     """How far N pictures of the network are from as many cats that it has never seen, the mean over FRESH."""
-    schedule = schedule or diffusion.SCHEDULES[saved.config.schedule](saved.config.T)
+    schedule = diffusion.SCHEDULES[saved.config.schedule](saved.config.T)
     denoise = diffusion.clip_x0(diffusion.denoiser(saved.ema.model.eval(), schedule, saved.config.target))
     x_T = diffusion.initial_noise(schedule, (N, 64, 64, 3))
     *_, last = diffusion.SAMPLERS[sampler](denoise, schedule, x_T, STEPS)
     pictures = to_uint8(last.x)
-    return np.mean([sliced_wasserstein(pictures, drawn_cats(N, seed=seed).images) for seed in FRESH])
+    return np.mean([sliced_wasserstein(pictures, drawn_cats(N, seed=seed).images, directions=64) for seed in FRESH])
 
 
 def test_it_is_small_and_holds_no_objects():
@@ -43,7 +43,6 @@ def test_it_still_draws_cats():
     saved = load_pretrained()
     assert distance(saved) <= WORST
     assert distance(saved, sampler="ddpm") > WORST          # which needs more than STEPS
-    assert distance(saved, diffusion.linear()) > WORST      # a schedule that it wasn't trained on
 
 
 def test_what_is_written_is_what_is_read(tmp_path):
