@@ -5,7 +5,7 @@
     interpolation    interpolation.png   from one cat to another, through the noise that DDIM makes them from
     variations       variations.png      one cat, eight times a little different
 
-    python examples/train_cats.py                      first: trains the network, about a quarter of an hour
+    python examples/train_cats.py                      first: trains the network, about eight minutes
     python examples/edit_cats.py                       then this; the sheets go to runs/cats/edited
 
 Each use is one function of a few lines; the rest is captions. examples/sample_cats.py does the same with pictures of your own.
