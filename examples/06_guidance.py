@@ -27,7 +27,7 @@ def train(out, epochs, images, seed):
     cats, line = drawn_cats(images, size=32, seed=seed), LiveLine()
     unet = UNetConfig(image_size=32, channels=16, channel_mults=(1, 2, 4), blocks_per_level=1, attention_resolutions=(8,),
                       num_classes=len(cats.label_names))
-    trainer = Trainer(UNet(unet, rng=np.random.default_rng([seed, INIT])), cats, TrainConfig(epochs=epochs, lr=1e-3, held_out=0, seed=seed), out)
+    trainer = Trainer(UNet(unet, rng=np.random.default_rng([seed, INIT])), cats, TrainConfig(epochs=epochs, held_out=0, seed=seed), out)
     trainer.fit(on_step=lambda trainer, row: line.show([f"step {row['step']}/{trainer.total_steps}", f"loss {row['loss']:.3f}"]))
     line.clear()
     print(f"Trained on {images} drawn cats for {epochs} epochs; the loss of the last is {trainer.epoch_rows()[-1]['loss']:.3f}")
