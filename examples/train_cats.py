@@ -39,8 +39,8 @@ from tinydiff.training.streams import INIT, NOISE
 
 START = time.perf_counter()
 PETS = "oxford-pets"                                            # in the place of a path: the photographs to download
-# The networks for photographs and for the cartoons, which are simpler: a third of the weights is enough. Both see patches of 2 x 2 pixels as one.
-PHOTO_NETWORK = UNetConfig(patch=2, channel_mults=(2, 3, 4))
+# The networks for photographs and for the cartoons, which are simpler: a third of the weights is enough, and patches of 2 x 2 pixels seen as one.
+PHOTO_NETWORK = UNetConfig()
 DRAWN_NETWORK = UNetConfig(patch=2, channel_mults=(1, 2, 2))
 LR = {"muon": TrainConfig.lr, "adamw": 6e-4}
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
@@ -309,7 +309,8 @@ def parser():
     rates = ", ".join(f"{lr:g} for {name}" for name, lr in LR.items())
     p.add_argument("--lr", type=float, metavar="RATE", help=f"highest learning rate ({rates})")
     flag("--channels", UNetConfig.channels, "N", "width of the U-Net; a multiple of 8")
-    flag("--patch", PHOTO_NETWORK.patch, "PIXELS", "a side, that the network takes as one: 1 for finer pictures in three times the time")
+    p.add_argument("--patch", type=int, metavar="PIXELS",
+                   help=f"a side, that the network takes as one ({PHOTO_NETWORK.patch} with --data; {DRAWN_NETWORK.patch} for the cartoons)")
     p.add_argument("--classes", action="store_true", help="tell the network what it sees: the cartoons' fur, or the folder that a picture lies in")
     p.add_argument("--self-condition", action="store_true", help="show the network its own last guess")
     flag("--schedule", run.schedule, None, "how the noise grows with t", choices=list(SCHEDULES))
@@ -485,7 +486,8 @@ def settings(args):
                          held_out=args.held_out, seed=args.seed)
     if args.channels < 1 or args.channels % UNetConfig.groups:
         raise ValueError(f"--channels is {args.channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")
-    return config, replace(PHOTO_NETWORK if args.data else DRAWN_NETWORK, image_size=args.size, patch=args.patch, channels=args.channels,
+    network = PHOTO_NETWORK if args.data else DRAWN_NETWORK
+    return config, replace(network, image_size=args.size, patch=network.patch if args.patch is None else args.patch, channels=args.channels,
                            out_channels=2 * UNetConfig.in_channels if args.learn_variance else None, self_condition=args.self_condition)
 
 
