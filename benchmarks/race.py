@@ -17,7 +17,7 @@ the held-out faces at ten log SNRs; and how many samples are suspiciously near t
 
     python benchmarks/race.py --data cats64.zip --minutes 4 --contenders tinydiff --variant="--optimizer adamw --batch 16" --variant="--lr 6e-3"
 
-lets other flags of train_cats.py run against the recipe: that is how it was found.
+lets other flags of train_cats.py run against the recipe.
 """
 import argparse
 import json

@@ -152,7 +152,8 @@ def test_a_finished_run_says_so_and_can_become_longer(finished, tmp_path):
     assert "Going on" not in train_cats("--out", out, "--resume").stdout            # and the longer run is finished too
 
 
-def test_minutes_fix_the_steps_once_and_a_resumed_run_keeps_them(tmp_path):
+def test_minutes_fix_the_steps_once_and_a_resumed_run_keeps_them(finished, tmp_path):
+    """After `finished`, which has compiled the kernels: that would take longer than these minutes."""
     flags = ["--images", "12", "--size", "16", "--channels", "8", "--batch", "4", "--steps", "4", "--seed", "3"]
     whole, out = tmp_path / "whole", tmp_path / "stopped"
     done = train_cats(*flags, "--minutes", 0.1, "--out", whole)
