@@ -1,6 +1,6 @@
 """The race: in the same minutes on the same cores, who draws the better cats?
 
-    python benchmarks/race.py --data cats64.zip [--out runs/race] [--minutes 5 10 30 60]        (needs torch; about nine hours; resumes by itself)
+    python benchmarks/race.py --data cats64.zip [--out runs/race] [--minutes 5 10 30 60]        (needs torch; about seven hours; resumes by itself)
 
 Four contenders learn from the same faces, all but the last 300, which are held out:
 
@@ -10,10 +10,11 @@ Four contenders learn from the same faces, all but the last 300, which are held 
     torch-improved   PyTorch with the defaults of improved-diffusion: eps, linear schedule, AdamW 1e-4, EMA 0.9999
 
 The last two train the reference U-Net, with the batch of 16 that the first of them has. A leg is a contender and a time, from the start of its
-process to its last step: a learning rate that falls to zero needs a run of its own for each. Each leg is saved when it is done, and a second call
-goes on with the first that is missing. All legs are then judged alike: 1,000 samples by 25 steps of DDIM from the same noise; their sliced
-Wasserstein distance to held-out faces, the mean over four groups of 250 and the standard deviation among these; the error of the guessed x_0 on
-the held-out faces at ten log SNRs; and how many samples are suspiciously near to a training face. OUT/sheets has 64 samples of each, uncurated.
+process to its last step. A learning rate that falls to zero needs a run of its own for each time; the last two have a constant one, so that one run
+passes all the times. Each leg is saved when it is done, and a second call goes on with the first that is missing. All legs are then judged alike:
+1,000 samples by 25 steps of DDIM from the same noise; their sliced Wasserstein distance to held-out faces, the mean over four groups of 250 and the
+standard deviation among these; the error of the guessed x_0 on the held-out faces at ten log SNRs; and how many samples are suspiciously near to a
+training face. OUT/sheets has 64 samples of each, uncurated.
 
     python benchmarks/race.py --data cats64.zip --minutes 4 --contenders tinydiff --variant="--optimizer adamw --batch 16" --variant="--lr 6e-3"
 
@@ -60,6 +61,7 @@ CONTENDERS = {
     "torch-ddpm": (replace(DEFAULTS, schedule="sigmoid", target="v", betas=(0.9, 0.99), ema_max=0.995), REFERENCE),
     "torch-improved": (replace(DEFAULTS, schedule="linear", target="eps", betas=(0.9, 0.999), ema_max=0.9999, flip=False), REFERENCE),
 }
+CONSTANT = ("torch-ddpm", "torch-improved")             # their learning rate
 
 
 def contender(name):
@@ -81,61 +83,83 @@ def fitting_steps(step, seconds):
     return steps
 
 
-# A leg, in a process of its own: name, faces, seconds -> the averaged weights, the number of steps.
+# The legs of one run, in a process of its own: name, faces, minutes, folder -> at each of these times the averaged weights and the number of steps.
 
-def tinydiff_leg(name, faces, seconds, out):
+def tinydiff_legs(name, faces, minutes, folder):
     config, unet = contender(name)
     image_set = td.data.ImageSet(faces)
 
     def trainer(config):
-        return td.training.Trainer(td.nn.UNet(unet, rng=np.random.default_rng(0)), image_set, config, out)
-    run = trainer(replace(config, max_steps=fitting_steps(trainer(config).step, seconds)))
+        return td.training.Trainer(td.nn.UNet(unet, rng=np.random.default_rng(0)), image_set, config, folder)
+    run = trainer(replace(config, max_steps=fitting_steps(trainer(config).step, 60 * minutes[0])))
     while run.global_step < run.total_steps:
         run.step()
-    return run.ema.model.state_dict(), run.global_step
+    yield run.ema.model.state_dict(), run.global_step
 
 
-def torch_leg(name, faces, seconds, out):
+def torch_legs(name, faces, minutes, folder):
     import torch
 
     from torch_recipes import TorchRun
     torch.set_num_threads(THREADS)
     config, unet = CONTENDERS[name]
 
-    def run():
-        return TorchRun(config, td.nn.UNet(unet, rng=np.random.default_rng(0)), faces, as_ours=name == "torch")
-    if name == "torch":                                     # its learning rate must know the end
-        trial = run()
-        total = fitting_steps(lambda: trial.step(EPOCHS), seconds)
-    leg = run()
-    while leg.steps < total if name == "torch" else time.perf_counter() - START < seconds:
-        leg.step(total if name == "torch" else None)
-    return leg.averaged_weights(), leg.steps
+    def new():
+        return TorchRun(config, td.nn.UNet(unet, rng=np.random.default_rng(0)), faces, as_ours=name not in CONSTANT)
+    if name in CONSTANT:
+        run = new()
+        for end in minutes:
+            while time.perf_counter() - START < 60 * end:
+                run.step(None)
+            yield run.averaged_weights(), run.steps
+    else:
+        trial = new()
+        steps = fitting_steps(lambda: trial.step(EPOCHS), 60 * minutes[0])
+        run = new()
+        while run.steps < steps:
+            run.step(steps)
+        yield run.averaged_weights(), run.steps
 
 
-def run_leg(name, minutes, data, out):
-    faces = td.data.load_images(data, 64, limit=10**6).images[:-HELD_OUT]
-    weights, steps = (torch_leg if name.startswith("torch") else tinydiff_leg)(name, np.asarray(faces), 60 * minutes, out)
-    seconds = time.perf_counter() - START
-    facts = dict(name=name, minutes=minutes, steps=steps, pictures=steps * contender(name)[0].batch, seconds=seconds)
-    np.savez(out / "weights.part.npz", **weights)
-    (out / "leg.json").write_text(json.dumps(facts))
-    (out / "weights.part.npz").replace(out / "weights.npz")         # whoever finds it finds a whole leg
+def leg_folder(out, name, minutes):
+    return out / f"{name.strip('-').replace(' ', '_')}-{minutes:g}"
+
+
+def run_legs(name, minutes, data, out):
+    faces = np.asarray(td.data.load_images(data, 64, limit=10**6).images[:-HELD_OUT])
+    legs = torch_legs if name.startswith("torch") else tinydiff_legs
+    for mark, (weights, steps) in zip(minutes, legs(name, faces, minutes, out)):
+        seconds = time.perf_counter() - START
+        facts = dict(name=name, minutes=mark, steps=steps, pictures=steps * contender(name)[0].batch, seconds=seconds)
+        folder = leg_folder(out, name, mark)
+        folder.mkdir(exist_ok=True)
+        np.savez(folder / "weights.part.npz", **weights)
+        (folder / "leg.json").write_text(json.dumps(facts))
+        (folder / "weights.part.npz").replace(folder / "weights.npz")       # whoever finds it finds a whole leg
+
+
+def run_missing(name, minutes, data, out):
+    """Runs the legs that aren't there yet: one after the other, or of a constant learning rate all at once."""
+    missing = [mark for mark in sorted(minutes) if not (leg_folder(out, name, mark) / "weights.npz").exists()]
+    for marks in [missing] if name in CONSTANT and missing else [[mark] for mark in missing]:
+        words = [f"{mark:g}" for mark in marks]
+        print(f"{name} learns for {', '.join(words)} minutes ...", flush=True)
+        subprocess.run([sys.executable, __file__, f"--leg={name}", "--minutes", *words, "--data", data, "--out", out], check=True)
 
 
 # The judge.
 
-def judge(name, out, training, held_out):
+def judge(name, folder, training, held_out):
     """The leg's figures, and its sheet."""
     config, unet = contender(name)
     model = td.nn.UNet(unet, rng=np.random.default_rng(0))
-    with np.load(out / "weights.npz") as weights:
+    with np.load(folder / "weights.npz") as weights:
         model.load_state_dict(dict(weights))
     schedule = td.diffusion.SCHEDULES[config.schedule](config.T)
     denoise = td.diffusion.denoiser(model.eval(), schedule, config.target)
     samples = sample(td.diffusion.clip_x0(denoise), schedule)
-    td.report.grid(samples[:SHEET]).save(out.parent / "sheets" / f"{out.name}.png")
-    np.save(out / "samples.npy", samples)
+    td.report.grid(samples[:SHEET]).save(folder.parent / "sheets" / f"{folder.name}.png")
+    np.save(folder / "samples.npy", samples)
     usual = np.median(td.metrics.nearest(held_out, training).distance)
     near = int((td.metrics.nearest(samples, training).distance < usual / 2).sum())
     errors = [level.x0_error for level in td.metrics.errors_by_noise(denoise, schedule, held_out)]
@@ -187,25 +211,23 @@ def main():
     parser.add_argument("--leg", metavar="NAME", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.leg:
-        run_leg(args.leg, args.minutes[0], args.data, args.out)
+        run_legs(args.leg, args.minutes, args.data, args.out)
         return
     print(header(), flush=True)
     (args.out / "sheets").mkdir(parents=True, exist_ok=True)
+    names = [*args.contenders, *args.variant]
+    for name in names:
+        run_missing(name, args.minutes, args.data, args.out)
     faces = np.asarray(td.data.load_images(args.data, 64, limit=10**6).images)
     training, held_out, legs = faces[:-HELD_OUT], faces[-HELD_OUT:], []
     for minutes in args.minutes:
-        for name in [*args.contenders, *args.variant]:
-            out = args.out / f"{name.strip('-').replace(' ', '_')}-{minutes:g}"
-            if not (out / "weights.npz").exists():
-                out.mkdir(exist_ok=True)
-                print(f"{name} learns for {minutes:g} minutes ...", flush=True)
-                leg = [f"--leg={name}", "--minutes", str(minutes), "--data", args.data, "--out", out]
-                subprocess.run([sys.executable, __file__, *leg], check=True)
-            facts = json.loads((out / "leg.json").read_text())
+        for name in names:
+            folder = leg_folder(args.out, name, minutes)
+            facts = json.loads((folder / "leg.json").read_text())
             if "distances" not in facts:
-                print(f"{name} is judged ...", flush=True)
-                facts |= judge(name, out, training, held_out)
-                (out / "leg.json").write_text(json.dumps(facts))
+                print(f"{name} is judged after {minutes:g} minutes ...", flush=True)
+                facts |= judge(name, folder, training, held_out)
+                (folder / "leg.json").write_text(json.dumps(facts))
             legs.append(facts)
     floor = distances(training[np.random.default_rng(0).permutation(len(training))[:1000]], held_out)
     (args.out / "race.json").write_text(json.dumps(legs, indent=2))

@@ -18,7 +18,7 @@ from tinydiff.training.optim import warmup_cosine
 
 from torch_unet import TorchUNet, from_torch, load_weights, owner
 
-EMA_EVERY, EMA_AFTER = 10, 100      # steps, in denoising-diffusion-pytorch
+EMA_EVERY, EMA_AFTER = 10, 100      # steps, in denoising-diffusion-pytorch: how often the average moves, how long it is a copy
 
 
 class Muon:
@@ -92,8 +92,8 @@ class TorchRun:
         decay = config.ema_max
         if self.as_ours:
             decay = min(decay, 1 - self.steps ** -config.ema_power)
-        elif every > 1 and self.steps <= EMA_AFTER:
-            decay = 0.0
+        elif every > 1:                                     # as in ema-pytorch
+            decay = min(decay, 1 - (1 + max(0, self.steps - EMA_AFTER)) ** -config.ema_power)
         for average, p in zip(self.average.parameters(), self.net.parameters()):
             average.lerp_(p, 1 - decay)
 
