@@ -122,6 +122,7 @@ def upsample_conv2d_dw_reference(x, dy):
 #
 # Which kernel serves which shape is decided here, and nowhere else.
 
+TURNED = 16                             # columns of a matrix turned together: each read is of one cache line, used whole
 THIN = 4                                # channels, as a picture has: a vector of them would be mostly empty
 
 
@@ -204,11 +205,12 @@ def upsample_conv2d_dw(x, dy):
 def turn(w, turned):
     """turned (KH,KW,F,C): the filter w (KH,KW,C,F) turned by 180 degrees, its input channels now the output channels."""
     KH, KW, C, F = w.shape
-    for f in prange(F):                                                                 # owns turned[:, :, f]
-        for i in range(KH):
-            for j in range(KW):
-                for c in range(C):
-                    turned[KH - 1 - i, KW - 1 - j, f, c] = w[i, j, c, f]
+    parts = (F + TURNED - 1) // TURNED
+    for part in prange(KH * KW * parts):                                                # owns TURNED rows of turned's tap (KH-1-i, KW-1-j)
+        i, j, first = part // parts // KW, part // parts % KW, part % parts * TURNED
+        for c in range(C):
+            for f in range(first, min(first + TURNED, F)):
+                turned[KH - 1 - i, KW - 1 - j, f, c] = w[i, j, c, f]
 
 
 @jit

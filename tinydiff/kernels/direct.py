@@ -50,6 +50,20 @@ def gathered_product(code, x, zeros, table, start, taps, w, w_start, C, bias, re
             (target + v * v_lanes).store(values[r * TILE_VECTORS + v] + (more + v * v_lanes).load())
 
 
+@jit(parallel=False)
+def position(pixel, H, W):
+    """Picture, row and column of pixel number `pixel`."""
+    return pixel // (H * W), pixel // W % H, pixel % W
+
+
+@jit(parallel=False)
+def after(n, a, b, H, W):
+    """The position after (n, a, b), without a division, which would take as long as a hundred multiply-adds."""
+    if b + 1 < W:
+        return n, a, b + 1
+    return (n, a + 1, 0) if a + 1 < H else (n + 1, 0, 0)
+
+
 @jit
 def gather(x, w, bias, bias_step, residual, add, y, h0, w0, spacing, grid_h, grid_w, stride, taps, space, tables, zeros):
     """y[:, h0 + a spacing, w0 + b spacing] = bias (+ residual there) + sum over taps (dh, dw) of x[:, a stride + dh, b stride + dw] w[tap].
@@ -64,16 +78,16 @@ def gather(x, w, bias, bias_step, residual, add, y, h0, w0, spacing, grid_h, gri
         table, dustbin = tables[get_thread_id()], space[get_thread_id()]
         first = block * TILE_ROWS * BLOCK_TILES
         tiles = min(BLOCK_TILES, (rows - first + TILE_ROWS - 1) // TILE_ROWS)
+        n, a, b = position(first, grid_h, grid_w)
         for r in range(tiles * TILE_ROWS):
-            entry, row = r // TILE_ROWS * entries + r % TILE_ROWS, first + r
-            n, a, b = row // (grid_h * grid_w), row // grid_w % grid_h, row % grid_w
-            inside = row < rows
+            entry, inside = r // TILE_ROWS * entries + r % TILE_ROWS, first + r < rows
             table[entry] = ((n * OH + h0 + a * spacing) * OW + w0 + b * spacing) * F if inside else OUTSIDE
             table[entry + TILE_ROWS] = n * bias_step if inside else 0
             for i in range(n_taps):
                 h, v = a * stride + taps[i, 0], b * stride + taps[i, 1]
                 met = inside and 0 <= h < H and 0 <= v < W
                 table[entry + (i + 2) * TILE_ROWS] = ((n * H + h) * W + v) * C if met else OUTSIDE
+            n, a, b = after(n, a, b, grid_h, grid_w)
         for panel in range(panels):
             for tile in range(tiles):
                 gathered_product(x, zeros, table, tile * entries, n_taps, w, panel * n_taps * C * NB, C, bias, residual, add,
@@ -110,10 +124,11 @@ def gather_weight_slices(x, dy, slices, NB, stride, taps, tables, zeros):
             first = chunk * CHUNK
             count = min(CHUNK, pixels - first)
             for i in range(n_taps):
+                n, a, b = position(first, OH, OW)
                 for k in range(count):
-                    n, a, b = (first + k) // (OH * OW), (first + k) // OW % OH, (first + k) % OW
                     h, v = a * stride + taps[i, 0], b * stride + taps[i, 1]
                     table[k] = ((n * H + h) * W + v) * C if 0 <= h < H and 0 <= v < W else OUTSIDE
+                    n, a, b = after(n, a, b, OH, OW)
                 for f in range(0, F, NB):
                     for c in range(0, C, OUTER_ROWS):
                         gathered_outer(x, zeros, table, 0, count, c, dy, first * F + f, F, slices, ((s * n_taps + i) * C + c) * F + f)

@@ -26,7 +26,7 @@ Read first: `elementwise.py`.
 import numpy as np
 from numba import prange
 
-from .buffers import empty
+from .buffers import address, empty
 from .elementwise import silu_backward_reference, silu_reference
 from .jit import jit, readonly
 from .registry import kernel
@@ -188,7 +188,7 @@ def forward(table, firsts, weight, bias, y, mean, rstd, eps, silu):
             for c in range(first, end):
                 numbers[0, c] = r * weight[c]
                 numbers[1, c] = bias[c] - mu * r * weight[c]
-        for p in range(0, P, STRIP):
+        for p in range((P - 1) // STRIP * STRIP, -1, -STRIP):             # backwards: what the first pass read last is still in the cache
             for i in range(parts):
                 if silu:
                     output_silu_pass(y, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
@@ -233,7 +233,7 @@ def backward(table, firsts, dy, weight, bias, mean, rstd, dweight, dbias, silu):
                 dxhat_xhat += weight[c] * sums[1, c] * r / size
             for c in range(first, end):
                 numbers[0, c], numbers[1, c], numbers[2, c] = r * weight[c], -r * r * dxhat_xhat, r * (r * m * dxhat_xhat - dxhat)
-        for p in range(0, P, STRIP):
+        for p in range((P - 1) // STRIP * STRIP, -1, -STRIP):             # backwards, as in `forward`
             for i in range(parts):
                 if table[i, SO_FAR] != 0:
                     dx_add_pass(dy, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
@@ -243,7 +243,7 @@ def backward(table, firsts, dy, weight, bias, mean, rstd, dweight, dbias, silu):
 
 def parts_table(xs, dxs, so_far):
     """The table of the parts, and the first channel of each. The arrays must live as long as it is used."""
-    rows = [[0 if array is None else array.ctypes.data for array in part] + [part[0].shape[-1]] for part in zip(xs, dxs, so_far)]
+    rows = [[0 if array is None else address(array) for array in part] + [part[0].shape[-1]] for part in zip(xs, dxs, so_far)]
     table = np.array(rows, np.int64)
     return readonly(table), readonly(np.cumsum(table[:, CHANNELS]) - table[:, CHANNELS])
 

@@ -76,7 +76,10 @@ event.register("numba:compile", AnnounceCompiling())
 
 
 def readonly(array: np.ndarray) -> np.ndarray:
-    """A C-contiguous read-only view (a copy where the array is not contiguous): every kernel is compiled for this one kind of input."""
+    """The array as a C-contiguous read-only view (a copy where it is not contiguous): every kernel is compiled for this one kind of input."""
+    flags = array.flags
+    if flags.c_contiguous and not flags.writeable:
+        return array
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view

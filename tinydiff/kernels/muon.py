@@ -18,7 +18,7 @@ import numpy as np
 from numba import get_thread_id, prange
 
 from .attention_rows import whole
-from .buffers import scratch
+from .buffers import address, scratch
 from .jit import jit, readonly
 from .optimizer import check_groups
 from .registry import kernel
@@ -206,7 +206,7 @@ def muon_step(params, grads, ms, emas, lr, momentum, weight_decay, grad_scale, e
     check_groups("muon_step", groups)
     dtype, sides = params[0].dtype, [(p.size // p.shape[-1], p.shape[-1]) for p in params]
     shares = deal([max(side) * min(side) ** 2 + 10 * min(side) ** 3 for side in sides], numba.get_num_threads())
-    rows = [[*(array.__array_interface__["data"][0] for array in groups[i]), *sides[i]] for share in shares for i in share]
+    rows = [[*(address(array) for array in groups[i]), *sides[i]] for share in shares for i in share]
     NB = tile_columns(lanes(dtype))
     room = max(2 * (max(side) + TILE_ROWS) * whole(min(side), NB) + 5 * (whole(min(side), NB) + TILE_ROWS) * whole(min(side), NB) for side in sides)
     numbers = np.array([lr, momentum, weight_decay, grad_scale, 1 - ema_decay], dtype)

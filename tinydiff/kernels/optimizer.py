@@ -5,6 +5,7 @@ Read first: `elementwise.py`.
 import numpy as np
 from numba import prange
 
+from .buffers import address
 from .jit import PIECE, jit, readonly
 from .registry import kernel
 from .vector import emitter
@@ -15,7 +16,7 @@ def address_table(groups) -> np.ndarray:
     """Rows (address in each array of a group, number of elements): a row for each piece of each group of equally large arrays."""
     rows = []
     for arrays in groups:
-        starts = [array.__array_interface__["data"][0] for array in arrays]
+        starts = [address(array) for array in arrays]
         for first in range(0, arrays[0].size, PIECE):
             rows.append([start + first * arrays[0].itemsize for start in starts] + [min(PIECE, arrays[0].size - first)])
     return np.array(rows, np.int64).reshape(len(rows), -1)

@@ -60,7 +60,6 @@ def make_transform(transform, size, source_edges=False, target_edges=False, outp
 
 
 transform_weight = make_transform(weight_transform, 3)
-transform_weight_back = make_transform(weight_adjoint, 6)
 transform_input = make_transform(input_transform, 6)
 transform_input_edge = make_transform(input_transform, 6, source_edges=True)
 transform_doubled_input = make_transform(doubled_input_transform, 4)
@@ -87,14 +86,15 @@ def panel_product(code, v, v_start, T, u, u_start, m, m_start, C):
 
 
 @emitter
-def panel_product_transposed(code, v, v_start, m, m_start, du, du_start, F, T):
-    """dU[rows, NB] += V[T, rows]^T M[T, NB]."""
+def panel_product_transposed(code, v, v_start, m, m_start, du, du_start, F, T, fresh, zeros):
+    """dU[rows, NB] += V[T, rows]^T M[T, NB]; fresh: dU = that."""
     v, m, du, NB, rows = v + v_start, m + m_start, du + du_start, tile_columns(code.lanes), min(code.lanes, OUTER_ROWS)
 
     def step(t, values):
         return tile_step(lambda r: v + t * code.lanes + r, m + t * NB, values)
 
-    tile_store(code.loop(T, step, tile_load(du, F, rows)), du, F)
+    start = tile_load(choose(fresh.above(0), zeros, du), F - F * fresh, rows)
+    tile_store(code.loop(T, step, start), du, F)
 
 
 @jit(parallel=False)
@@ -151,7 +151,7 @@ def forward(x, u, bias, bias_step, residual, add, y, padding, doubled, paired, T
     _, OH, OW, F = y.shape
     step = 2 if paired else 4                                                   # a tile's pixels of y, a side
     rows, columns, NB = (OH + step - 1) // step, (OW + step - 1) // step, 2 * VL
-    tiles, v_panel, m_panel = N * rows * columns, T * C + VL, T * F + VL        # + VL: powers of two would meet in the same cache lines
+    tiles, v_panel, m_panel, u_panel = N * rows * columns, T * C + VL, T * F + VL, u.shape[1]   # + VL: or they would meet in the same cache lines
     for block in prange((tiles + T - 1) // T):                                  # a block owns the output pixels of its tiles
         V = space[get_thread_id()]
         M, dustbin = V[36 * v_panel:], V[36 * (v_panel + m_panel):]
@@ -164,12 +164,11 @@ def forward(x, u, bias, bias_step, residual, add, y, padding, doubled, paired, T
                 continue
             if not (doubled or paired):
                 fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
-                fetch_tiles(y, first, count, rows, columns, 0, p)
                 if add:
                     fetch_tiles(residual, first, count, rows, columns, 0, p)
             for f in range(0, F, NB):
                 for slot in range(0, count, TILE_ROWS):
-                    panel_product(V, p * v_panel + slot * VL, T, u, (p * F + f) * C, M, p * m_panel + f * T + slot * NB, C)
+                    panel_product(V, p * v_panel + slot * VL, T, u, p * u_panel + f * C, M, p * m_panel + f * T + slot * NB, C)
         for slot in range(count):
             tile = first + slot
             n, h, w = tile // (rows * columns), tile // columns % rows * step, tile % columns * step
@@ -199,18 +198,14 @@ def weight_gradient_slices(x, dy, du, padding, doubled, T, VL, space, zeros):
     """
     N, H, W, C = x.shape
     _, OH, OW, F = dy.shape
-    rows, columns, NB, S = (OH + 3) // 4, (OW + 3) // 4, 2 * VL, du.shape[0]
+    rows, columns, NB, S, panel = (OH + 3) // 4, (OW + 3) // 4, 2 * VL, du.shape[0], du.shape[2]
     tiles, v_panel, m_panel = N * rows * columns, T * C + VL, T * F + VL
     blocks, c_rows = (tiles + T - 1) // T, min(VL, OUTER_ROWS)
     for s in prange(S):                                                         # a slice owns du[s]
         V = space[get_thread_id()]
         M = V[36 * v_panel:]
-        for p in range(36):
-            for c in range(C):
-                for f in range(F):
-                    du[s, p, c, f] = 0
         for block in range(s * blocks // S, (s + 1) * blocks // S):
-            first = block * T
+            first, fresh = block * T, int(block == s * blocks // S)
             count = min(T, tiles - first)
             for slot in range(count):
                 tile = first + slot
@@ -226,38 +221,49 @@ def weight_gradient_slices(x, dy, du, padding, doubled, T, VL, space, zeros):
                                                 zeros, 0, zeros, 0, 0, 0)
             for p in range(36):
                 if doubled and skipped(p):
-                    continue                                                    # du stays 0 there
+                    continue                                                    # du is 0 there
                 if not doubled:
                     fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
                 fetch_tiles(dy, first + T, T, rows, columns, 0, p)
                 for f in range(0, F, NB):
                     for c in range(0, C, c_rows):
                         panel_product_transposed(V, p * v_panel + c // VL * T * VL + c % VL, M, p * m_panel + f * T,
-                                                 du, ((s * 36 + p) * C + c) * F + f, F, count)
+                                                 du, (s * 36 + p) * panel + c * F + f, F, count, fresh, zeros)
+
+
+@emitter
+def transform_sum_back(code, du, start, panel, slices, dw, place, stride):
+    """dw = G^T (sum of the slices, in their order) G, for one vector of channels."""
+    def add(s, totals):
+        return [total + (du + start + (s * 36 + p) * panel).load() for p, total in enumerate(totals)]
+
+    total = code.loop(slices, add, code.zeros(36))
+    grid = two_dimensional(weight_adjoint, [total[6 * i:6 * i + 6] for i in range(6)])
+    for i, row in enumerate(grid):
+        for j, vec in enumerate(row):
+            (dw + place + (3 * i + j) * stride).store(vec)
 
 
 @jit
-def weight_gradient_sum(du, dw, VL, zeros):
-    """dw = G^T (sum of the slices, in their order) G."""
-    S, P, C, F = du.shape
-    for c in prange(C):                                                         # owns du[0, :, c] and dw[:, :, c]
-        for s in range(1, S):
-            for p in range(36):
-                for f in range(F):
-                    du[0, p, c, f] += du[s, p, c, f]
+def weight_gradient_sum(du, dw, VL):
+    S, _, panel = du.shape
+    C, F = dw.shape[2:]
+    for c in prange(C):                                                         # owns dw[:, :, c]
         for f in range(0, F, VL):
-            transform_weight_back(du, c * F + f, 6 * C * F, C * F, dw, c * F + f, 3 * C * F, C * F, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
+            transform_sum_back(du, c * F + f, panel, S, dw, c * F + f, C * F)
 
 
 @jit
 def transform_weights(w, u, VL, zeros):
     """u[36][F/NB][C][NB] = G w G^T."""
     KH, KW, C, F = w.shape
-    NB = 2 * VL
-    for c in prange(C):                                                         # owns channel c of every panel
-        for f in range(0, F, VL):
-            transform_weight(w, c * F + f, 3 * C * F, C * F, u, (f // NB * C + c) * NB + f % NB, 6 * C * F, C * F,
-                             zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
+    panel, NB = u.shape[1], 2 * VL
+    for part in prange(C // VL * (F // NB)):                                    # owns VL channels' rows of a panel, at each point
+        first, f_panel = part % (C // VL) * VL, part // (C // VL)
+        for c in range(first, first + VL):
+            for f in range(f_panel * NB, (f_panel + 1) * NB, VL):
+                transform_weight(w, c * F + f, 3 * C * F, C * F, u, (f_panel * C + c) * NB + f % NB, 6 * panel, panel,
+                                 zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
 
 
 # Calls from Python. Channels are whole vectors here: C a multiple of `lanes`, F of NB (the gradient: both of NB).
@@ -278,7 +284,7 @@ def winograd(x, w, bias, padding, residual, doubled=False, paired=False) -> np.n
     y = empty((N, OH, OW, F), x.dtype)
     T = tiles_in_block(OH, OW, TILE_ROWS)
     zeros = np.zeros(VL, x.dtype)
-    u = empty((36, C * F), x.dtype)
+    u = empty((36, C * F + VL), x.dtype)
     transform_weights(readonly(w), u, VL, readonly(zeros))
     space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)
     add, more = residual is not None, np.zeros((1, 1, 1, VL), x.dtype) if residual is None else residual
@@ -291,10 +297,13 @@ def winograd_dw(x, dy, padding, doubled=False) -> np.ndarray:
     """(N,H,W,C), (N,OH,OW,F) -> (3,3,C,F); doubled: of x upsampled by 2."""
     C, F, VL = x.shape[3], dy.shape[3], lanes(x.dtype)
     T = 16 if dy.shape[1] * dy.shape[2] > 64 else 32
-    slices = next((s for s in (16, 8, 4) if s * 36 * C * F <= 2 ** 21), 2)      # 8 MB of them in float32, where that makes two
-    zeros = readonly(np.zeros(VL, x.dtype))
-    du, dw = empty((slices, 36, C, F), x.dtype), empty((3, 3, C, F), x.dtype)
+    blocks = -(-len(dy) * -(-dy.shape[1] // 4) * -(-dy.shape[2] // 4) // T)
+    slices = min(blocks, next((s for s in (16, 8, 4) if s * 36 * C * F <= 2 ** 21), 2))     # 8 MB of them in float32, where that makes two
+    du, dw = empty((slices, 36, C * F + VL), x.dtype), empty((3, 3, C, F), x.dtype)         # + VL: as in `forward`
+    if doubled:
+        grid = du.reshape(slices, 6, 6, -1)
+        grid[:, SKIPPED], grid[:, :, SKIPPED] = 0, 0
     space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)
-    weight_gradient_slices(readonly(x), readonly(dy), du, padding, doubled, T, VL, space, zeros)
-    weight_gradient_sum(du, dw, VL, zeros)
+    weight_gradient_slices(readonly(x), readonly(dy), du, padding, doubled, T, VL, space, readonly(np.zeros(2 * VL, x.dtype)))
+    weight_gradient_sum(du, dw, VL)
     return dw
