@@ -13,6 +13,8 @@ addresses, with no question asked for each pixel about edges. The references are
 
 Read first: `tile.py`, `convolution.py`.
 """
+from functools import lru_cache
+
 import numpy as np
 from numba import get_thread_id, prange
 
@@ -95,15 +97,15 @@ def gather(x, w, bias, bias_step, residual, add, y, h0, w0, spacing, grid_h, gri
 
 
 @emitter
-def gathered_outer(code, x, zeros, table, start, pixels, c, dy, dy_start, F, dw, dw_start):
-    """dw[rows, NB] += sum over pixels of x[gathered pixel, rows]^T dy[pixel, NB]."""
+def gathered_outer(code, x, zeros, table, pixels, c, dy, dy_start, F, dw, dw_start, fresh):
+    """dw[rows, NB] += sum over pixels of x[gathered pixel, rows]^T dy[pixel, NB]; fresh: dw = that."""
     dw, dy = dw + dw_start, dy + dy_start
 
     def pixel(k, values):
-        here = address(table, start + k, x + c, zeros)
+        here = address(table, k, x + c, zeros)
         return tile_step(lambda r: here + r, dy + k * F, values)
 
-    tile_store(code.loop(pixels, pixel, tile_load(dw, F, OUTER_ROWS)), dw, F)
+    tile_store(code.loop(pixels, pixel, tile_load(choose(fresh.above(0), zeros, dw), F - F * fresh, OUTER_ROWS)), dw, F)
 
 
 @jit
@@ -116,12 +118,8 @@ def gather_weight_slices(x, dy, slices, NB, stride, taps, tables, zeros):
     chunks = (pixels + CHUNK - 1) // CHUNK
     for s in prange(S):                                                                 # a slice owns slices[s]
         table = tables[get_thread_id()]
-        for i in range(n_taps):
-            for c in range(C):
-                for f in range(F):
-                    slices[s, i, c, f] = 0
         for chunk in range(s * chunks // S, (s + 1) * chunks // S):
-            first = chunk * CHUNK
+            first, fresh = chunk * CHUNK, int(chunk == s * chunks // S)
             count = min(CHUNK, pixels - first)
             for i in range(n_taps):
                 n, a, b = position(first, OH, OW)
@@ -131,7 +129,7 @@ def gather_weight_slices(x, dy, slices, NB, stride, taps, tables, zeros):
                     n, a, b = after(n, a, b, OH, OW)
                 for f in range(0, F, NB):
                     for c in range(0, C, OUTER_ROWS):
-                        gathered_outer(x, zeros, table, 0, count, c, dy, first * F + f, F, slices, ((s * n_taps + i) * C + c) * F + f)
+                        gathered_outer(x, zeros, table, count, c, dy, first * F + f, F, slices, ((s * n_taps + i) * C + c) * F + f, fresh)
 
 
 @jit
@@ -147,54 +145,86 @@ def sum_slices(slices, total):
 
 # Calls from Python. F is a multiple of NB here, and C of OUTER_ROWS for the weight gradient.
 
-def weight_panels(w, taps) -> np.ndarray:
-    """The filter's taps (KH,KW,C,F) -> (F/NB, taps, C, NB), as the tile reads them."""
-    C, F = w.shape[2:]
-    NB = tile_columns(lanes(w.dtype))
-    chosen = w.reshape(-1, C, F)[taps].reshape(len(taps), C, F // NB, NB)
-    return np.ascontiguousarray(chosen.transpose(2, 0, 1, 3))
+@jit
+def pack(w, chosen, panels):
+    """panels[F/NB][taps][C][NB] = the chosen taps of w (taps,C,F), as the tile reads them."""
+    count, n_taps, C, NB = panels.shape
+    for part in prange(count * n_taps):                                                 # owns panels[panel, i]
+        panel, i = part // n_taps, part % n_taps
+        for c in range(C):
+            for f in range(NB):
+                panels[panel, i, c, f] = w[chosen[i], c, panel * NB + f]
 
 
-def run_gather(x, w, bias, residual, y, taps, origin=(0, 0), spacing=1, stride=1):
-    """Launch `gather` for the taps [(index into w, dh, dw)] and the output pixels origin + spacing (a, b)."""
+@jit
+def pack_transposed(w, chosen, panels):
+    """The same of w (taps,F,C)."""
+    count, n_taps, C, NB = panels.shape
+    for part in prange(count * n_taps):                                                 # owns panels[panel, i]
+        panel, i = part // n_taps, part % n_taps
+        for f in range(NB):
+            for c in range(C):
+                panels[panel, i, c, f] = w[chosen[i], panel * NB + f, c]
+
+
+@lru_cache
+def taps(KH, KW, stride, padding, origin=None) -> tuple[np.ndarray, np.ndarray]:
+    """(n,), (n,2): which taps of the filter, counted row by row, and how far from a output pixel's first each one's input pixel is.
+
+    origin: of the input gradient at the pixels origin + stride (a, b), which only some taps have met.
+    """
+    met = [(i * KW + j, i - padding, j - padding) for i in range(KH) for j in range(KW)] if origin is None else [
+        (i * KW + j, (origin[0] + padding - i) // stride, (origin[1] + padding - j) // stride) for i in range(KH) for j in range(KW)
+        if (origin[0] + padding - i) % stride == 0 and (origin[1] + padding - j) % stride == 0]
+    table = np.array(met, np.int64).reshape(-1, 3)
+    return readonly(table[:, 0]), readonly(table[:, 1:])
+
+
+def run_gather(x, panels, bias, residual, y, steps, origin=(0, 0), spacing=1, stride=1):
+    """Launch `gather` for the output pixels origin + spacing (a, b)."""
     _, OH, OW, F = y.shape
-    grid = [-(-(size - start) // spacing) for size, start in zip((OH, OW), origin)]
-    steps = np.array([tap[1:] for tap in taps], np.int64).reshape(-1, 2)
+    grid_h, grid_w = -(-(OH - origin[0]) // spacing), -(-(OW - origin[1]) // spacing)
     zeros = np.zeros(max(x.shape[3], F), x.dtype)
-    gather(readonly(x), readonly(weight_panels(w, [tap[0] for tap in taps])), readonly(zeros if bias is None else bias).reshape(-1),
+    gather(readonly(x), readonly(panels), readonly(zeros if bias is None else bias).reshape(-1),
            F if bias is not None and bias.ndim == 2 else 0, readonly(y if residual is None else residual),
-           int(residual is not None), y, *origin, spacing, *grid, stride, readonly(steps),
+           int(residual is not None), y, *origin, spacing, grid_h, grid_w, stride, steps,
            scratch("dustbin", tile_columns(lanes(x.dtype)), x.dtype),
-           scratch("table", (len(taps) + 2) * TILE_ROWS * BLOCK_TILES, np.int64), readonly(zeros))
+           scratch("table", (len(steps) + 2) * TILE_ROWS * BLOCK_TILES, np.int64), readonly(zeros))
 
 
 def direct(x, w, bias, size, stride, padding, residual) -> np.ndarray:
     """(N,H,W,C) x (KH,KW,C,F) -> (N,*size,F); bias None, (F,) or (N,F); residual like the result, or None."""
     KH, KW, C, F = w.shape
-    y = empty((x.shape[0], *size, F), x.dtype)
-    run_gather(x, w, bias, residual, y, [(i * KW + j, i - padding, j - padding) for i in range(KH) for j in range(KW)], stride=stride)
+    chosen, steps = taps(KH, KW, stride, padding)
+    NB = tile_columns(lanes(x.dtype))
+    panels, y = empty((F // NB, len(steps), C, NB), x.dtype), empty((x.shape[0], *size, F), x.dtype)
+    pack(readonly(w).reshape(KH * KW, C, F), chosen, panels)
+    run_gather(x, panels, bias, residual, y, steps, stride=stride)
     return y
 
 
 def direct_dx(dy, w, size, stride, padding, residual) -> np.ndarray:
     """(N,OH,OW,F) x (KH,KW,C,F) -> (N,*size,C); residual like the result, or None."""
     KH, KW, C, F = w.shape
-    dx, turned = empty((dy.shape[0], *size, C), dy.dtype), w.transpose(0, 1, 3, 2)      # (KH,KW,F,C)
-    for h0 in range(min(stride, size[0])):
-        for w0 in range(min(stride, size[1])):
-            taps = [(i * KW + j, (h0 + padding - i) // stride, (w0 + padding - j) // stride) for i in range(KH) for j in range(KW)
-                    if (h0 + padding - i) % stride == 0 and (w0 + padding - j) % stride == 0]
-            run_gather(dy, turned, None, residual, dx, taps, (h0, w0), spacing=stride)
+    NB, dx, w = tile_columns(lanes(dy.dtype)), empty((dy.shape[0], *size, C), dy.dtype), readonly(w).reshape(KH * KW, C, F)
+    for origin in np.ndindex(min(stride, size[0]), min(stride, size[1])):
+        chosen, steps = taps(KH, KW, stride, padding, origin)
+        panels = empty((C // NB, len(steps), F, NB), dy.dtype)
+        pack_transposed(w, chosen, panels)
+        run_gather(dy, panels, None, residual, dx, steps, origin, spacing=stride)
     return dx
 
 
 def direct_dw(x, dy, kernel_size, stride, padding) -> np.ndarray:
     """(N,H,W,C), (N,OH,OW,F) -> (KH,KW,C,F)."""
     (KH, KW), C, F = kernel_size, x.shape[3], dy.shape[3]
-    taps = np.array([(i - padding, j - padding) for i in range(KH) for j in range(KW)], np.int64)
-    count = next((s for s in (16, 8, 4) if s * len(taps) * C * F <= 2 ** 19), 2)        # 2 MB of slices in float32, where that makes two
-    slices, dw = empty((count, len(taps), C, F), x.dtype), empty((KH, KW, C, F), x.dtype)
-    gather_weight_slices(readonly(x), readonly(dy), slices, tile_columns(lanes(x.dtype)), stride, readonly(taps), scratch("table", CHUNK, np.int64),
-                         readonly(np.zeros(max(C, OUTER_ROWS), x.dtype)))
+    _, steps = taps(KH, KW, stride, padding)
+    chunks = -(-dy[..., 0].size // CHUNK)
+    if chunks == 0:
+        return np.zeros((KH, KW, C, F), x.dtype)
+    count = min(chunks, next((s for s in (16, 8, 4) if s * len(steps) * C * F <= 2 ** 18), 2))      # 1 MB of slices in float32, where that makes two
+    slices, dw = empty((count, len(steps), C, F), x.dtype), empty((KH, KW, C, F), x.dtype)
+    gather_weight_slices(readonly(x), readonly(dy), slices, tile_columns(lanes(x.dtype)), stride, steps, scratch("table", CHUNK, np.int64),
+                         readonly(np.zeros(max(C, 2 * lanes(x.dtype)), x.dtype)))
     sum_slices(slices.reshape(count, -1), dw.reshape(-1))
     return dw
