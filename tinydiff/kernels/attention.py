@@ -21,7 +21,7 @@ arXiv:2205.14135, section 3.1 and appendix B).
 Checked by `tests/ops/test_primitives.py::test_gradients_agree_with_finite_differences` and
 `tests/kernels/test_kernels.py::test_against_reference_and_plain_definition`.
 
-Read first: `softmax.py`, `tile.py`, `attention_rows.py`.
+Read first: `softmax.py`, `products.py`.
 """
 import numpy as np
 from numba import get_thread_id, prange
@@ -30,8 +30,9 @@ from numpy.lib.stride_tricks import as_strided
 from .attention_rows import clear, dot_row, gradient_row, pack_columns, pack_rows, scale_row, softmax_row, whole
 from .buffers import empty, scratch
 from .jit import jit, readonly
+from .products import product, product_add
 from .registry import kernel
-from .tile import tile_columns, tile_product, tile_product_add
+from .tile import tile_columns
 from .vector import TILE_ROWS, lanes
 
 BLOCK = 6 * TILE_ROWS                         # rows of S that are worked on at once
@@ -88,22 +89,6 @@ def attention_backward_reference(do, q, k, v, o, lse):
 #
 # What it gains, over the reference above on 2 cores, at L = 256: 6.1 x forward, 4.2 x backward; on packed q, k, v 5.8 x and 3.7 x
 # (benchmarks/README.md).
-
-@jit(parallel=False)
-def product(a, a_start, a_row, a_step, rows, K, panel, columns, NB, c):
-    """c[rows, columns] = A B: c has rows of `columns` numbers, and room for rows up to a whole tile."""
-    for f in range(0, columns, NB):
-        for r in range(0, rows, TILE_ROWS):
-            tile_product(a, a_start + r * a_row, a_row, a_step, rows - r, panel, f * K, c, r * columns + f, columns, K)
-
-
-@jit(parallel=False)
-def product_add(a, a_start, a_row, a_step, rows, K, panel, columns, NB, c):
-    """c[rows, columns] += A B."""
-    for f in range(0, columns, NB):
-        for r in range(0, rows, TILE_ROWS):
-            tile_product_add(a, a_start + r * a_row, a_row, a_step, rows - r, panel, f * K, c, r * columns + f, columns, K)
-
 
 @jit
 def forward(q, k, v, o, lse, strides, M, D, NB, scale, one, space):

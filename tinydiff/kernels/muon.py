@@ -11,18 +11,19 @@ and a polynomial in the singular values of X is made of products: p(X) = X (a + 
 X is tall, G small. So X is used twice only: to make G, and for Y = X Q, with Q = B_1 B_2 ... the product of all factors B = a + b G + c G^2. What
 X <- X B does to G is G <- B G B = G B B, since B is made of G and commutes with it.
 
-Read first: `optimizer.py`, `tile.py`.
+Read first: `optimizer.py`, `products.py`.
 """
 import numba
 import numpy as np
 from numba import get_thread_id, prange
 
-from .attention_rows import whole
+from .attention_rows import pack_rows, whole
 from .buffers import address, scratch
 from .jit import jit, readonly
 from .optimizer import check_groups
+from .products import product, symmetric_product
 from .registry import kernel
-from .tile import tile_columns, tile_product
+from .tile import tile_columns
 from .vector import TILE_ROWS, emitter, lanes
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315      # a, b, c: five times p brings singular values from 0.002 to 1 to within 0.69 to 1.2
@@ -110,56 +111,42 @@ def store_step(code, numbers, table, row, Y, Y_row, size):
 
 
 @jit(parallel=False)
-def pack(a, rows, columns, NB, panels):
-    """panels[columns / NB][rows][NB] = a[rows, columns]."""
-    for f in range(0, columns, NB):
-        for r in range(rows):
-            for i in range(NB):
-                panels[(f * rows) + r * NB + i] = a[r * columns + f + i]
+def orthogonal(X, R, C, NB, rounds, coefficients, one, Y, space):
+    """Y[R, C] = about U V^T, where X[R, C] = U S V^T has length 1, C being whole panels. Y has room for whole tiles; space: 5 such C x C.
 
-
-@jit(parallel=False)
-def product(a, a_row, a_step, rows, K, panels, columns, NB, c):
-    """c[rows, columns] = A B, A[r, k] at a[r a_row + k a_step], B in panels. c has room for rows up to a whole tile."""
-    for r in range(0, rows, TILE_ROWS):
-        for f in range(0, columns, NB):
-            tile_product(a, r * a_row, a_row, a_step, rows - r, panels, f * K, c, r * columns + f, columns, K)
-
-
-@jit(parallel=False)
-def orthogonal(X, R, C, NB, rounds, coefficients, Y, space):
-    """Y[R, C] = about U V^T, where X[R, C] = U S V^T has length 1, C being whole panels. Y has room for whole tiles; space: 5 such C x C."""
+    All C x C matrices are polynomials of X^T X, so that each, and each product of two, is symmetric.
+    """
     room = (C + TILE_ROWS) * C
     G, Q, B, T, panels = space[:room], space[room:2 * room], space[2 * room:3 * room], space[3 * room:4 * room], space[4 * room:5 * room]
     a, b, c = coefficients
-    pack(X, R, C, NB, Y)                                    # Y's room serves for X's panels first
-    product(X, 1, C, C, R, Y, C, NB, G)                     # G = X^T X
+    pack_rows(X, 0, C, R, C, NB, one, Y)                    # Y's room serves for X's panels first
+    symmetric_product(X, 1, C, R, Y, C, NB, G)              # G = X^T X
     for k in range(rounds):
-        pack(G, C, C, NB, panels)
-        product(G, C, 1, C, C, panels, C, NB, B)            # G^2
+        pack_rows(G, 0, C, C, C, NB, one, panels)
+        symmetric_product(G, C, 1, C, panels, C, NB, B)     # G^2
         for i in range(C * C):
             B[i] = b * G[i] + c * B[i]
         for i in range(C):
             B[i * C + i] += a
-        pack(B, C, C, NB, panels)
+        pack_rows(B, 0, C, C, C, NB, one, panels)
         if k == 0:
             Q[:C * C] = B[:C * C]
         else:
-            product(Q, C, 1, C, C, panels, C, NB, T)        # Q B
+            symmetric_product(Q, C, 1, C, panels, C, NB, T)     # Q B
             Q[:C * C] = T[:C * C]
         if k < rounds - 1:
-            product(G, C, 1, C, C, panels, C, NB, T)
-            product(T, C, 1, C, C, panels, C, NB, G)        # G B B
-    pack(Q, C, C, NB, panels)
-    product(X, C, 1, R, C, panels, C, NB, Y)                # X Q
+            symmetric_product(G, C, 1, C, panels, C, NB, T)
+            symmetric_product(T, C, 1, C, panels, C, NB, G)     # G B B
+    pack_rows(Q, 0, C, C, C, NB, one, panels)
+    product(X, 0, C, 1, R, C, panels, C, NB, Y)             # X Q
 
 
 @jit
-def muon_matrices(numbers, table, bounds, NB, rounds, coefficients, least, space):
+def muon_matrices(numbers, table, bounds, NB, rounds, coefficients, least, one, space):
     for share in prange(len(bounds) - 1):                                 # owns p, m and ema of its matrices
         for row in range(bounds[share], bounds[share + 1]):
             R, C = table[row, 4], table[row, 5]
-            tall, width = max(R, C), (min(R, C) + NB - 1) // NB * NB
+            tall, width = max(R, C), whole(min(R, C), NB)
             room, size = space[get_thread_id()], (tall + TILE_ROWS) * width
             X, Y, rest = room[:size], room[size:2 * size], room[2 * size:]
             X[:tall * width] = 0
@@ -176,7 +163,7 @@ def muon_matrices(numbers, table, bounds, NB, rounds, coefficients, least, space
             length = np.sqrt(squares) + least
             for i in range(tall * width):
                 X[i] /= length
-            orthogonal(X, tall, width, NB, rounds, coefficients, Y, rest)
+            orthogonal(X, tall, width, NB, rounds, coefficients, one, Y, rest)
             scale = rest[:1]
             scale[0] = 0.2 * np.sqrt(tall)
             if R >= C:
@@ -211,4 +198,5 @@ def muon_step(params, grads, ms, emas, lr, momentum, weight_decay, grad_scale, e
     room = max(2 * (max(side) + TILE_ROWS) * whole(min(side), NB) + 5 * (whole(min(side), NB) + TILE_ROWS) * whole(min(side), NB) for side in sides)
     numbers = np.array([lr, momentum, weight_decay, grad_scale, 1 - ema_decay], dtype)
     muon_matrices(readonly(numbers), readonly(np.array(rows, np.int64)), readonly(np.cumsum([0, *map(len, shares)])), NB, ITERATIONS,
-                  tuple(dtype.type(number) for number in COEFFICIENTS), dtype.type(NEVER_ZERO), scratch("muon", room, dtype))
+                  tuple(dtype.type(number) for number in COEFFICIENTS), dtype.type(NEVER_ZERO), readonly(np.ones(1, dtype)),
+                  scratch("muon", room, dtype))

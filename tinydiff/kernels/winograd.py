@@ -26,50 +26,10 @@ from numba import get_thread_id, prange
 from .buffers import empty, scratch
 from .jit import jit, readonly
 from .tile import OUTER_ROWS, TILE_VECTORS, tile_columns, tile_load, tile_step, tile_store
-from .vector import CACHE_LINE, I64, TILE_ROWS, Int, choose, emitter, lanes
-from .winograd_transforms import (SKIPPED, doubled_input_transform, doubled_output_transform, input_transform, output_adjoint, output_transform,
-                                  paired_output_transform, two_dimensional, weight_adjoint, weight_transform)
-
-# The transforms (winograd_transforms.py) as kernels: a grid of vectors is loaded, transformed in registers and stored.
-
-
-def make_transform(transform, size, source_edges=False, target_edges=False, output=False):
-    """Emitter of: target grid = transform of the size x size source grid, all strides given; of an output also + bias + a grid of `more`.
-
-    source_edges: rows outside [top, bottom) and columns outside [left, right) are read at `outside`, where zeros are. target_edges: there
-    they are written to `outside`, a dustbin.
-    """
-    @emitter
-    def run(code, source, s, s_row, s_column, target, t, t_row, t_column, outside, o, top, bottom, left, right, biases, b, more, r, r_row, r_column):
-        source, target, outside, more = source + s, target + t, outside + o, more + r
-
-        def at(grid, i, j, i_stride, j_stride, edges):
-            place = grid + i * i_stride + j * j_stride
-            if not edges:
-                return place
-            inside = code.builder.and_(Int(code, I64(i)).between(top, bottom), Int(code, I64(j)).between(left, right))
-            return choose(inside, place, outside)
-
-        grid = [[at(source, i, j, s_row, s_column, source_edges).load() for j in range(size)] for i in range(size)]
-        for i, row in enumerate(two_dimensional(transform, grid)):
-            for j, vec in enumerate(row):
-                if output:
-                    vec = vec + (biases + b).load() + at(more, i, j, r_row, r_column, target_edges).load()
-                at(target, i, j, t_row, t_column, target_edges).store(vec)
-    return run
-
-
-transform_weight = make_transform(weight_transform, 3)
-transform_input = make_transform(input_transform, 6)
-transform_input_edge = make_transform(input_transform, 6, source_edges=True)
-transform_doubled_input = make_transform(doubled_input_transform, 4)
-transform_doubled_input_edge = make_transform(doubled_input_transform, 4, source_edges=True)
-transform_doubled_output = make_transform(doubled_output_transform, 6, target_edges=True, output=True)
-transform_paired_output = make_transform(paired_output_transform, 6, target_edges=True, output=True)
-transform_output = make_transform(output_transform, 6, output=True)
-transform_output_edge = make_transform(output_transform, 6, target_edges=True, output=True)
-transform_gradient = make_transform(output_adjoint, 4)
-transform_gradient_edge = make_transform(output_adjoint, 4, source_edges=True)
+from .vector import CACHE_LINE, TILE_ROWS, choose, emitter, lanes
+from .winograd_transforms import (SKIPPED, transform_doubled_input, transform_doubled_input_edge, transform_doubled_output, transform_gradient,
+                                  transform_gradient_edge, transform_input, transform_input_edge, transform_output, transform_output_edge,
+                                  transform_paired_output, transform_weight, two_dimensional, weight_adjoint)
 
 
 @emitter
@@ -164,8 +124,6 @@ def forward(x, u, bias, bias_step, residual, add, y, padding, doubled, paired, T
                 continue
             if not (doubled or paired):
                 fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
-                if add:
-                    fetch_tiles(residual, first, count, rows, columns, 0, p)
             for f in range(0, F, NB):
                 for slot in range(0, count, TILE_ROWS):
                     panel_product(V, p * v_panel + slot * VL, T, u, p * u_panel + f * C, M, p * m_panel + f * T + slot * NB, C)

@@ -20,8 +20,9 @@ Written out below, with the sums that two rows share taken once.
 Checked by `tests/kernels/test_winograd.py::test_the_matrices_are_those_of_the_points` and
 `tests/kernels/test_winograd.py::test_six_products_make_four_outputs`.
 
-Read first: `convolution.py`.
+Read first: `convolution.py`, `vector.py`.
 """
+from .vector import I64, Int, choose, emitter
 
 
 def input_transform(x):
@@ -82,3 +83,45 @@ def two_dimensional(transform, grid):
     """The transform along both axes of a grid (a list of rows): T grid T^T."""
     columns = [transform(column) for column in zip(*grid)]
     return [transform(row) for row in zip(*columns)]
+
+
+# The same as kernels: a grid of vectors is loaded, transformed in registers and stored.
+
+
+def make_transform(transform, size, source_edges=False, target_edges=False, output=False):
+    """Emitter of: target grid = transform of the size x size source grid, all strides given; of an output also + bias + a grid of `more`.
+
+    source_edges: rows outside [top, bottom) and columns outside [left, right) are read at `outside`, where zeros are. target_edges: there
+    they are written to `outside`, a dustbin.
+    """
+    @emitter
+    def run(code, source, s, s_row, s_column, target, t, t_row, t_column, outside, o, top, bottom, left, right, biases, b, more, r, r_row, r_column):
+        source, target, outside, more = source + s, target + t, outside + o, more + r
+
+        def at(grid, i, j, i_stride, j_stride, edges):
+            place = grid + i * i_stride + j * j_stride
+            if not edges:
+                return place
+            inside = code.builder.and_(Int(code, I64(i)).between(top, bottom), Int(code, I64(j)).between(left, right))
+            return choose(inside, place, outside)
+
+        grid = [[at(source, i, j, s_row, s_column, source_edges).load() for j in range(size)] for i in range(size)]
+        for i, row in enumerate(two_dimensional(transform, grid)):
+            for j, vec in enumerate(row):
+                if output:
+                    vec = vec + (biases + b).load() + at(more, i, j, r_row, r_column, target_edges).load()
+                at(target, i, j, t_row, t_column, target_edges).store(vec)
+    return run
+
+
+transform_weight = make_transform(weight_transform, 3)
+transform_input = make_transform(input_transform, 6)
+transform_input_edge = make_transform(input_transform, 6, source_edges=True)
+transform_doubled_input = make_transform(doubled_input_transform, 4)
+transform_doubled_input_edge = make_transform(doubled_input_transform, 4, source_edges=True)
+transform_doubled_output = make_transform(doubled_output_transform, 6, target_edges=True, output=True)
+transform_paired_output = make_transform(paired_output_transform, 6, target_edges=True, output=True)
+transform_output = make_transform(output_transform, 6, output=True)
+transform_output_edge = make_transform(output_transform, 6, target_edges=True, output=True)
+transform_gradient = make_transform(output_adjoint, 4)
+transform_gradient_edge = make_transform(output_adjoint, 4, source_edges=True)
