@@ -151,15 +151,19 @@ class Torch:
         self.calls = {part.name: gradient(part.wrt) if part.wrt else forward for part in self.case.parts} | {WHOLE: whole}
 
     def prepare_optimizer(self, arrays):
-        torch, parameters = self.torch, []
+        torch, parameters, matrices = self.torch, [], []
         for name, array in vars(arrays).items():
             kind, _, rest = name.partition(":")
             if kind == "p":
-                parameters.append(torch.from_numpy(array).requires_grad_())
-                parameters[-1].grad = torch.from_numpy(getattr(arrays, f"grad:{rest}"))
+                grad = getattr(arrays, f"grad:{rest}")
+                sides = array.size // array.shape[-1], array.shape[-1]
+                for chosen, shape in [(parameters, array.shape)] + [(matrices, sides)] * (array.ndim > 1 and min(sides) >= 16):
+                    chosen.append(torch.from_numpy(array.reshape(shape)).requires_grad_())
+                    chosen[-1].grad = torch.from_numpy(grad.reshape(shape))
         adamw = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
+        muon = torch.optim.Muon(matrices, lr=1e-5)              # multiplies in bfloat16
         grads = [p.grad for p in parameters]
-        self.calls = {"gradient norm": lambda: torch.nn.utils.get_total_norm(grads).item(), "AdamW + EMA": adamw.step}
+        self.calls = {"gradient norm": lambda: torch.nn.utils.get_total_norm(grads).item(), "AdamW + EMA": adamw.step, "Muon + EMA": muon.step}
 
     def norms(self, index, layout):
         self.prepare(index, layout)
