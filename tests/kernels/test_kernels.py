@@ -7,7 +7,7 @@ import sys
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from tests import plain
 from tests.samples import KERNEL_SAMPLES
@@ -73,6 +73,37 @@ def test_against_reference_and_plain_definition(name, data):
         assert all(result.dtype == dtype for result in results)
     check_close(name, results, run(name, KERNELS[name].reference, wide(arguments)), dtype)
     check_close(name, results, list(flat(plain.PLAIN[name](*arguments))), dtype)
+
+
+def with_one_changed(argument, old, new):
+    """The arguments with the array `old`, found by identity, replaced."""
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(with_one_changed(item, old, new) for item in argument)
+    return new if argument is old else argument
+
+
+@pytest.mark.parametrize("name", sorted(KERNEL_SAMPLES))
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_shapes_and_dtypes_that_do_not_fit_raise(name, data):
+    """One array is made one longer along one axis, or of the other dtype: ValueError, or else a result that is right for what was given."""
+    arguments = data.draw(KERNEL_SAMPLES[name])
+    found = [array for array in arrays(arguments) if array.ndim and array.dtype.kind == "f"]
+    assume(found)
+    array = found[data.draw(st.integers(0, len(found) - 1), label="array")]
+    if len(found) > 1 and data.draw(st.booleans(), label="other dtype"):
+        other = np.float32 if array.dtype == np.float64 else np.float64
+        with pytest.raises(ValueError):
+            run(name, KERNELS[name].fast, with_one_changed(arguments, array, array.astype(other)))
+        return
+    axis = data.draw(st.integers(0, array.ndim - 1), label="axis")
+    pad = [(0, int(i == axis)) for i in range(array.ndim)]
+    changed = with_one_changed(arguments, array, np.pad(array, pad))
+    try:
+        results = run(name, KERNELS[name].fast, changed)
+    except ValueError:
+        return
+    check_close(name, results, run(name, KERNELS[name].reference, wide(changed)), array.dtype)
 
 
 def wide(argument):

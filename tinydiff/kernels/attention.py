@@ -31,7 +31,7 @@ from .attention_rows import clear, dot_row, gradient_row, pack_columns, pack_row
 from .buffers import empty, scratch
 from .jit import jit, readonly
 from .products import product, product_add
-from .registry import kernel
+from .registry import kernel, require
 from .tile import tile_columns
 from .vector import TILE_ROWS, lanes
 
@@ -206,6 +206,8 @@ def run_backward(do, q, k, v, o, lse, dq, dk, dv):
 
 @kernel(attention_reference)
 def attention(q, k, v):
+    N, heads, L, D = q.shape
+    require("attention", k.shape == v.shape == (N, heads, k.shape[2], D), "q (N,heads,L,D), k and v (N,heads,M,D)", q, k, v)
     o, lse = empty(q.shape, q.dtype), empty(q.shape[:3], q.dtype)
     run_forward(q, k, v, o, lse)
     return o, lse
@@ -213,6 +215,9 @@ def attention(q, k, v):
 
 @kernel(attention_backward_reference)
 def attention_backward(do, q, k, v, o, lse):
+    N, heads, L, D = q.shape
+    fits = do.shape == o.shape == q.shape and k.shape == v.shape == (N, heads, k.shape[2], D) and lse.shape == (N, heads, L)
+    require("attention_backward", fits, "do, q and o (N,heads,L,D), k and v (N,heads,M,D), lse (N,heads,L)", do, q, k, v, o, lse)
     dq, dk, dv = (empty(array.shape, array.dtype) for array in (q, k, v))
     run_backward(do, q, k, v, o, lse, dq, dk, dv)
     return dq, dk, dv
@@ -221,6 +226,7 @@ def attention_backward(do, q, k, v, o, lse):
 @kernel(self_attention_reference)
 def self_attention(qkv, heads):
     N, L, C3 = qkv.shape
+    require("self_attention", C3 % (3 * heads) == 0, f"qkv (N,L,3 C), C a multiple of {heads} heads", qkv)
     qkv, o, lse = np.ascontiguousarray(qkv), empty((N, L, C3 // 3), qkv.dtype), empty((N, heads, L), qkv.dtype)
     run_forward(*heads_apart(qkv, heads), o.reshape(N, L, heads, -1).swapaxes(1, 2), lse)
     return o, lse
@@ -229,6 +235,8 @@ def self_attention(qkv, heads):
 @kernel(self_attention_backward_reference)
 def self_attention_backward(do, qkv, o, lse):
     N, heads, L = lse.shape
+    fits = do.shape == o.shape == (N, L, o.shape[-1]) and qkv.shape == (N, L, 3 * o.shape[-1]) and o.shape[-1] % heads == 0
+    require("self_attention_backward", fits, "do and o (N,L,C), qkv (N,L,3 C), lse (N,heads,L), C a multiple of heads", do, qkv, o, lse)
     do, qkv, dqkv = np.ascontiguousarray(do), np.ascontiguousarray(qkv), empty(qkv.shape, qkv.dtype)
     do, o = (array.reshape(N, L, heads, -1).swapaxes(1, 2) for array in (do, o))
     run_backward(do, *heads_apart(qkv, heads), o, lse, *heads_apart(dqkv, heads))

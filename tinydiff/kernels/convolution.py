@@ -30,7 +30,7 @@ from numba import prange
 from .buffers import empty, padded_channels
 from .direct import direct, direct_dw, direct_dx
 from .jit import jit, readonly
-from .registry import kernel
+from .registry import kernel, require
 from .vector import emitter, lanes
 from .winograd import winograd, winograd_dw
 
@@ -133,15 +133,17 @@ def by_winograd(kernel_size, stride, C) -> bool:
 
 @kernel(conv2d_reference)
 def conv2d(x, w, bias=None, stride=1, padding=0, residual=None):
-    KH, KW, C, F = w.shape
-    VL = lanes(x.dtype)
+    (N, H, W, _), (KH, KW, C, F) = x.shape, w.shape
+    size, VL = (out_size(H, KH, stride, padding), out_size(W, KW, stride, padding)), lanes(x.dtype)
+    fits = x.shape[3] == C and min(size) > 0 and (bias is None or bias.shape in ((F,), (N, F)))
+    fits = fits and (residual is None or residual.shape == (N, *size, F))
+    require("conv2d", fits, "x (N,H,W,C), w (KH,KW,C,F), bias (F,) or (N,F), residual like the result", x, w, bias, residual)
     w = padded_channels(w, 2 * VL)                                                      # (KH,KW,C,F'), F' whole panels
     bias = np.zeros(w.shape[3], x.dtype) if bias is None else padded_channels(bias, 2 * VL)
     residual = None if residual is None else padded_channels(residual, 2 * VL)
     if by_winograd((KH, KW), stride, C):
         y = winograd(padded_channels(x, VL), padded_rows(w, VL), bias, padding, residual)
     else:
-        size = out_size(x.shape[1], KH, stride, padding), out_size(x.shape[2], KW, stride, padding)
         y = direct(x, w, bias, size, stride, padding, residual)
     return y[..., :F]
 
@@ -149,7 +151,9 @@ def conv2d(x, w, bias=None, stride=1, padding=0, residual=None):
 @kernel(conv2d_dx_reference)
 def conv2d_dx(dy, w, size, stride=1, padding=0, so_far=None):
     KH, KW, C, F = w.shape
-    VL = lanes(dy.dtype)
+    VL, made = lanes(dy.dtype), (len(dy), out_size(size[0], KH, stride, padding), out_size(size[1], KW, stride, padding), F)
+    fits = dy.shape == made and (so_far is None or so_far.shape == (len(dy), *size, C))
+    require("conv2d_dx", fits, f"dy {made}, w (KH,KW,C,F), so_far (N,{size[0]},{size[1]},C)", dy, w, so_far)
     if (KH, KW) == (3, 3) and stride == 1:
         turned = empty((KH, KW, F, C), w.dtype)
         turn(readonly(w), turned)
@@ -160,7 +164,9 @@ def conv2d_dx(dy, w, size, stride=1, padding=0, so_far=None):
 
 @kernel(conv2d_dw_reference)
 def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
-    (KH, KW), C, F, VL = kernel_size, x.shape[3], dy.shape[3], lanes(x.dtype)
+    (N, H, W, C), (KH, KW), F, VL = x.shape, kernel_size, dy.shape[3], lanes(x.dtype)
+    made = N, out_size(H, KH, stride, padding), out_size(W, KW, stride, padding), F
+    require("conv2d_dw", dy.shape == made, f"x (N,H,W,C), dy {made}", x, dy)
     if KH * KW > 1 and C <= THIN:                                                       # one product with all that a filter reads, side by side
         return conv2d_dw(windows(x, kernel_size, stride, padding, dy.shape[1:3]), dy, (1, 1))[0, 0, :KH * KW * C].reshape(KH, KW, C, F)
     if KH * KW > 1 and F <= THIN and stride == 1 and KH == KW > padding:               # the other way round: dy is what filters of x meet
@@ -179,6 +185,8 @@ def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
 @kernel(upsample_conv2d_reference)
 def upsample_conv2d(x, w, bias=None):
     F, VL = w.shape[3], lanes(x.dtype)
+    fits = x.ndim == 4 and w.shape[:3] == (3, 3, x.shape[3]) and (bias is None or bias.shape == (F,))
+    require("upsample_conv2d", fits, "x (N,H,W,C), w (3,3,C,F), bias (F,)", x, w, bias)
     w = padded_rows(padded_channels(w, 2 * VL), VL)
     bias = np.zeros(w.shape[3], x.dtype) if bias is None else padded_channels(bias, 2 * VL)
     return winograd(padded_channels(x, VL), w, bias, 1, None, doubled=True)[..., :F]
@@ -187,7 +195,10 @@ def upsample_conv2d(x, w, bias=None):
 @kernel(upsample_conv2d_dx_reference)
 def upsample_conv2d_dx(dy, w, so_far=None):
     KH, KW, C, F = w.shape
+    N, H2, W2, _ = dy.shape
     VL = lanes(dy.dtype)
+    fits = (KH, KW, F) == (3, 3, dy.shape[3]) and H2 % 2 == W2 % 2 == 0 and (so_far is None or so_far.shape == (N, H2 // 2, W2 // 2, C))
+    require("upsample_conv2d_dx", fits, "dy (N,2H,2W,F), w (3,3,C,F), so_far (N,H,W,C)", dy, w, so_far)
     turned = empty((KH, KW, F, C), w.dtype)
     turn(readonly(w), turned)
     turned = padded_rows(padded_channels(turned, 2 * VL), VL)
@@ -197,7 +208,8 @@ def upsample_conv2d_dx(dy, w, so_far=None):
 
 @kernel(upsample_conv2d_dw_reference)
 def upsample_conv2d_dw(x, dy):
-    C, F, VL = x.shape[3], dy.shape[3], lanes(x.dtype)
+    (N, H, W, C), F, VL = x.shape, dy.shape[3], lanes(x.dtype)
+    require("upsample_conv2d_dw", dy.shape == (N, 2 * H, 2 * W, F), "x (N,H,W,C), dy (N,2H,2W,F)", x, dy)
     return winograd_dw(padded_channels(x, 2 * VL), padded_channels(dy, 2 * VL), 1, doubled=True)[:, :, :C, :F]
 
 

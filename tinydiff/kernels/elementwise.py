@@ -6,7 +6,7 @@ from numba import prange
 
 from .buffers import empty
 from .jit import PIECE, jit, readonly
-from .registry import kernel
+from .registry import kernel, require
 from .vector import emitter
 from .vector_functions import exp
 
@@ -66,6 +66,7 @@ def silu(x):
 
 @kernel(silu_backward_reference)
 def silu_backward(dy, x):
+    require("silu_backward", dy.shape == x.shape, "dy and x of one shape", dy, x)
     dx = empty(x.shape, x.dtype)
     silu_backward_all(dx.reshape(-1), readonly(dy).reshape(-1), readonly(x).reshape(-1))
     return dx

@@ -29,7 +29,7 @@ from numba import prange
 from .buffers import address, empty
 from .elementwise import silu_backward_reference, silu_reference
 from .jit import jit, readonly
-from .registry import kernel
+from .registry import kernel, require
 from .vector import emitter
 
 STRIP = 64                               # pixels of a strip: with 64 channels, 16 KB of x
@@ -252,6 +252,9 @@ def parts_table(xs, dxs, so_far):
 def group_norm(xs, weight, bias, groups, eps=1e-5, act=None):
     xs = [np.ascontiguousarray(x) for x in xs]
     shape, dtype = (*xs[0].shape[:-1], sum(x.shape[-1] for x in xs)), xs[0].dtype
+    C, fits = shape[-1], all(x.shape[:-1] == shape[:-1] for x in xs) and shape[-1] % groups == 0
+    require("group_norm", fits and weight.shape == bias.shape == (C,), f"xs (N,...,Ci), C in all, in {groups} groups, weight and bias (C,)",
+            *xs, weight, bias)
     y, mean, rstd = empty(shape, dtype), np.empty((shape[0], groups), dtype), np.empty((shape[0], groups), dtype)
     nothing = [None] * len(xs)
     forward(*parts_table(xs, nothing, nothing), readonly(weight), readonly(bias), y.reshape(shape[0], -1, shape[-1]), mean, rstd, eps,
@@ -264,6 +267,11 @@ def group_norm_backward(dy, xs, weight, bias, mean, rstd, act=None, so_far=None)
     xs = [np.ascontiguousarray(x) for x in xs]
     so_far = [None if more is None else np.ascontiguousarray(more) for more in so_far or [None] * len(xs)]
     N, C = dy.shape[0], dy.shape[-1]
+    fits = all(x.shape[:-1] == dy.shape[:-1] for x in xs) and sum(x.shape[-1] for x in xs) == C == weight.size == bias.size
+    fits = fits and mean.shape == rstd.shape == (N, mean.shape[-1]) and C % mean.shape[-1] == 0
+    fits = fits and len(so_far) == len(xs) and all(more is None or more.shape == x.shape for more, x in zip(so_far, xs))
+    require("group_norm_backward", fits, "dy (N,...,C), xs (N,...,Ci), C in all, weight and bias (C,), mean and rstd (N,groups), so_far like xs",
+            dy, *xs, weight, bias, mean, rstd, *so_far)
     dxs, dweight, dbias = [empty(x.shape, x.dtype) for x in xs], np.empty((N, C)), np.empty((N, C))
     backward(*parts_table(xs, dxs, so_far), readonly(dy).reshape(N, -1, C), readonly(weight), readonly(bias), readonly(mean), readonly(rstd),
              dweight, dbias, act == "silu")

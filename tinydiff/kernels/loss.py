@@ -7,7 +7,7 @@ from numba import prange
 
 from .buffers import empty
 from .jit import PIECE, jit, readonly
-from .registry import kernel
+from .registry import kernel, require
 from .vector import emitter
 
 
@@ -71,6 +71,7 @@ def scaled_difference_pieces(y, a, b, scale):
 
 @kernel(squared_error_reference)
 def squared_error(a, b):
+    require("squared_error", a.shape == b.shape, "a and b of one shape", a, b)
     sums = np.empty(-(-a.size // PIECE), a.dtype)
     squared_error_pieces(sums, readonly(a).reshape(-1), readonly(b).reshape(-1))
     return float(sums.sum(dtype=np.float64))
@@ -78,6 +79,7 @@ def squared_error(a, b):
 
 @kernel(scaled_difference_reference)
 def scaled_difference(a, b, scale):
+    require("scaled_difference", a.shape == b.shape, "a and b of one shape", a, b)
     y = empty(a.shape, a.dtype)
     scaled_difference_pieces(y.reshape(-1), readonly(a).reshape(-1), readonly(b).reshape(-1), readonly(np.array([scale], a.dtype)))
     return y

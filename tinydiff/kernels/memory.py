@@ -7,7 +7,7 @@ from numba import prange
 
 from .buffers import empty
 from .jit import PIECE, jit, readonly
-from .registry import kernel
+from .registry import kernel, require
 from .vector import emitter
 
 # What the hardware wants: nothing but bandwidth. A number is read, perhaps added, and written; what can be lost is time with memory.
@@ -38,6 +38,7 @@ def add_all(a, b, y):
 
 @kernel(add_reference)
 def add(a, b):
+    require("add", a.shape == b.shape, "a and b of one shape", a, b)
     if a.size < PIECE:
         return add_reference(a, b)
     y = empty(a.shape, a.dtype)
@@ -67,6 +68,7 @@ def concat_channels_reference(arrays):
 
 @kernel(concat_channels_reference)
 def concat_channels(arrays):
+    require("concat_channels", len({array.shape[:-1] for array in arrays}) == 1, "arrays that differ in their last axis only", *arrays)
     sizes = [array.shape[-1] for array in arrays]
     y, start = empty((*arrays[0].shape[:-1], sum(sizes)), arrays[0].dtype), 0
     for array, size in zip(arrays, sizes):
@@ -82,6 +84,7 @@ def split_channels_reference(x, sizes):
 
 @kernel(split_channels_reference)
 def split_channels(x, sizes):
+    require("split_channels", sum(sizes) == x.shape[-1] and min(sizes) >= 0, f"x with {sum(sizes)} channels, for parts of {sizes}", x)
     parts, first = [empty((*x.shape[:-1], size), x.dtype) for size in sizes], 0
     for part, size in zip(parts, sizes):
         copy_columns(readonly(x).reshape(-1, sum(sizes)), first, part.reshape(-1, size), 0, size)
@@ -141,6 +144,7 @@ def pool_rows(x, y, factor):
 @kernel(pool_sum_reference)
 def pool_sum(x, factor):
     N, H, W, C = x.shape
+    require("pool_sum", H % factor == W % factor == 0, f"x (N,H,W,C) with H and W multiples of {factor}", x)
     y = empty((N, H // factor, W // factor, C), x.dtype)
     pool_rows(readonly(x), y, factor)
     return y

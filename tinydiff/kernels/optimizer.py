@@ -7,7 +7,7 @@ from numba import prange
 
 from .buffers import address
 from .jit import PIECE, jit, readonly
-from .registry import kernel
+from .registry import kernel, require
 from .vector import emitter
 from .vector_functions import sqrt
 
@@ -137,7 +137,8 @@ def squared_pieces(sums, table):
 def squared_norm(grads):
     if not grads:
         return 0.0
-    grads = [np.ascontiguousarray(grad, grads[0].dtype) for grad in grads]
+    require("squared_norm", True, "arrays", *grads)
+    grads = [np.ascontiguousarray(grad) for grad in grads]
     table = address_table([(grad,) for grad in grads])
     sums = np.empty(len(table), grads[0].dtype)
     squared_pieces(sums, readonly(table))

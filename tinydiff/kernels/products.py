@@ -8,7 +8,7 @@ from .attention_rows import pack_columns, pack_rows, whole
 from .buffers import scratch
 from .convolution import conv2d
 from .jit import jit, readonly
-from .registry import kernel
+from .registry import kernel, require
 from .tile import tile_columns, tile_product, tile_product_add
 from .vector import TILE_ROWS, lanes
 
@@ -79,6 +79,8 @@ def flat(matrix):
 
 @kernel(matmul_reference)
 def matmul(a, b):
+    fits = a.ndim == b.ndim in (2, 3) and a.shape[-1] == b.shape[-2] and a.shape[:-2] == b.shape[:-2]
+    require("matmul", fits, "(M,K) and (K,N), or (B,M,K) and (B,K,N)", a, b)
     if a.ndim == 3 and len(a) == 0:
         return np.zeros((0, a.shape[1], b.shape[2]), a.dtype)
     if a.ndim == 3:

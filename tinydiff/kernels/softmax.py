@@ -20,7 +20,7 @@ from numba import prange
 
 from .buffers import empty
 from .jit import PIECE, jit, readonly
-from .registry import kernel
+from .registry import kernel, require
 from .vector import emitter
 from .vector_functions import exp, maximum
 
@@ -111,6 +111,7 @@ def softmax(x):
 
 @kernel(softmax_backward_reference)
 def softmax_backward(dy, y):
+    require("softmax_backward", dy.shape == y.shape, "dy and y of one shape", dy, y)
     dx = empty(y.shape, y.dtype)
     if y.size:
         softmax_backward_pieces(dx.reshape(-1), readonly(dy).reshape(-1), readonly(y).reshape(-1), y.shape[-1])
