@@ -5,6 +5,7 @@ Read first: `softmax.py`, `tile.py`.
 import numpy as np
 
 from .jit import jit
+from .tile import TILE_VECTORS, tile_columns
 from .vector import emitter
 from .vector_functions import exp, fma, maximum
 
@@ -19,17 +20,22 @@ def whole(n, multiple):
 @emitter
 def softmax_row(code, row, start, width, top, r, total):
     """row <- exp(row - top), with its largest number in top[r] and its new sum in total[r]."""
-    row, chunks = row + start, width // code.lanes
-    largest, = code.loop(chunks, lambda i, t: [maximum(t[0], (row + i * code.lanes).load())], [code.constant(-np.inf)])
-    largest = largest.across(maximum)
+    row, pairs = row + start, width // tile_columns(code.lanes)
+
+    def at(i, u):
+        return row + (i * TILE_VECTORS + u) * code.lanes
+
+    def larger(i, tops):                                    # two vectors at a time: a maximum, or a sum, waits for the one before
+        return [maximum(top, at(i, u).load()) for u, top in enumerate(tops)]
+    largest = maximum(*code.loop(pairs, larger, [code.constant(-np.inf)] * TILE_VECTORS)).across(maximum)
 
     def exponential(i, totals):
-        place = row + i * code.lanes
-        value = exp(place.load() - largest)
-        place.store(value)
-        return [totals[0] + value]
+        values = [exp(at(i, u).load() - largest) for u in range(TILE_VECTORS)]
+        for u, value in enumerate(values):
+            at(i, u).store(value)
+        return [total + value for total, value in zip(totals, values)]
 
-    total_vec, = code.loop(chunks, exponential, code.zeros(1))
+    total_vec = sum(code.loop(pairs, exponential, code.zeros(TILE_VECTORS)), code.constant(0))
     (top + r).store_first(largest)
     (total + r).store_first(total_vec.across(lambda a, b: a + b))
 
