@@ -20,6 +20,7 @@ of the definition's operations, on a machine that can do 235 (benchmarks/README.
 
 Read first: `tile.py`, `winograd_transforms.py`.
 """
+import numba
 import numpy as np
 from numba import get_thread_id, prange
 
@@ -102,17 +103,20 @@ def skipped(p):
 
 
 @jit
-def forward(x, u, bias, bias_step, residual, add, y, padding, doubled, paired, T, VL, space, zeros):
+def forward(x, u, bias, bias_step, residual, add, y, padding, doubled, paired, groups, T, VL, space, zeros):
     """y = the convolution of x with the transformed weights u, plus bias[n * bias_step + f], plus the residual if `add`; zeros there if not.
 
-    doubled: of x as if upsampled by 2. paired: the result is summed over 2 x 2 pixels.
+    doubled: of x as if upsampled by 2. paired: the result is summed over 2 x 2 pixels. groups: parts that the output channels are worked on in.
     """
     N, H, W, C = x.shape
     _, OH, OW, F = y.shape
     step = 2 if paired else 4                                                   # a tile's pixels of y, a side
     rows, columns, NB = (OH + step - 1) // step, (OW + step - 1) // step, 2 * VL
     tiles, v_panel, m_panel, u_panel = N * rows * columns, T * C + VL, T * F + VL, u.shape[1]   # + VL: or they would meet in the same cache lines
-    for block in prange((tiles + T - 1) // T):                                  # a block owns the output pixels of its tiles
+    blocks = (tiles + T - 1) // T
+    for item in prange(groups * blocks):                                        # owns a group of channels of y in a block of tiles
+        group, block = item // blocks, item % blocks
+        f_start, f_end = group * (F // NB) // groups * NB, (group + 1) * (F // NB) // groups * NB
         V = space[get_thread_id()]
         M, dustbin = V[36 * v_panel:], V[36 * (v_panel + m_panel):]
         first = block * T
@@ -124,14 +128,14 @@ def forward(x, u, bias, bias_step, residual, add, y, padding, doubled, paired, T
                 continue
             if not (doubled or paired):
                 fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
-            for f in range(0, F, NB):
+            for f in range(f_start, f_end, NB):
                 for slot in range(0, count, TILE_ROWS):
                     panel_product(V, p * v_panel + slot * VL, T, u, p * u_panel + f * C, M, p * m_panel + f * T + slot * NB, C)
         for slot in range(count):
             tile = first + slot
             n, h, w = tile // (rows * columns), tile // columns % rows * step, tile % columns * step
             interior = h + 4 <= OH and w + 4 <= OW
-            for f in range(0, F, VL):
+            for f in range(f_start, f_end, VL):
                 m, target, b = f // NB * T * NB + slot * NB + f % NB, ((n * OH + h) * OW + w) * F + f, n * bias_step + f
                 r, r_row, r_column = (target, OW * F, F) if add else (0, 0, 0)          # without residual the same zeros, again and again
                 if doubled:
@@ -231,6 +235,12 @@ def tiles_in_block(OH, OW, rows):
     return rows * max(1, (16 if OH * OW > 64 else 32) // rows)
 
 
+def channel_groups(blocks, panels):
+    """Parts that the output channels are worked on in. More than one where blocks are fewer than two for each thread: a thread that takes some of the
+    channels only needs their transformed weights only, which it has just made and still has in its cache."""
+    return max(1, min(panels, 2 * numba.config.NUMBA_NUM_THREADS // max(blocks, 1)))
+
+
 def winograd(x, w, bias, padding, residual, doubled=False, paired=False) -> np.ndarray:
     """(N,H,W,C) x (3,3,C,F) -> (N,H+2p-2,W+2p-2,F); bias (F,) or (N,F); residual like the result, or None.
 
@@ -240,22 +250,24 @@ def winograd(x, w, bias, padding, residual, doubled=False, paired=False) -> np.n
     F, VL = w.shape[3], lanes(x.dtype)
     OH, OW = (2 * n if doubled else n // 2 if paired else n + 2 * padding - 2 for n in (H, W))
     y = empty((N, OH, OW, F), x.dtype)
-    T = tiles_in_block(OH, OW, TILE_ROWS)
+    T, size = tiles_in_block(OH, OW, TILE_ROWS), 2 if paired else 4
+    groups = channel_groups(-(-N * -(-OH // size) * -(-OW // size) // T), F // (2 * VL))
     zeros = np.zeros(VL, x.dtype)
     u = empty((36, C * F + VL), x.dtype)
     transform_weights(readonly(w), u, VL, readonly(zeros))
     space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)
     add, more = residual is not None, np.zeros((1, 1, 1, VL), x.dtype) if residual is None else residual
     forward(readonly(x), u, readonly(bias).reshape(-1), F if bias.ndim == 2 else 0, readonly(more), add, y, padding, doubled, paired,
-            T, VL, space, readonly(zeros))
+            groups, T, VL, space, readonly(zeros))
     return y
 
 
 def winograd_dw(x, dy, padding, doubled=False) -> np.ndarray:
     """(N,H,W,C), (N,OH,OW,F) -> (3,3,C,F); doubled: of x upsampled by 2."""
     C, F, VL = x.shape[3], dy.shape[3], lanes(x.dtype)
-    T = 16 if dy.shape[1] * dy.shape[2] > 64 else 32
-    blocks = -(-len(dy) * -(-dy.shape[1] // 4) * -(-dy.shape[2] // 4) // T)
+    tiles = len(dy) * -(-dy.shape[1] // 4) * -(-dy.shape[2] // 4)
+    T = 32 if dy.shape[1] * dy.shape[2] <= 64 <= tiles else 16
+    blocks = -(-tiles // T)
     slices = min(blocks, next((s for s in (16, 8, 4) if s * 36 * C * F <= 2 ** 21), 2))     # 8 MB of them in float32, where that makes two
     du, dw = empty((slices, 36, C * F + VL), x.dtype), empty((3, 3, C, F), x.dtype)         # + VL: as in `forward`
     if doubled:
