@@ -87,7 +87,7 @@ def attention_backward_reference(do, q, k, v, o, lse):
 # reads row by row is packed first, in panels of NB columns, filled up with zeros; all else is read and written where it lies, by strides (picture,
 # head, token), so that heads need not be moved apart: in `self_attention` q, k and v are three parts of one array.
 #
-# What it gains, over the reference above on 2 cores, at L = 256: 6.1 x forward, 4.2 x backward; on packed q, k, v 5.8 x and 3.7 x
+# What it gains, over the reference above on 2 cores, at L = 256: 9.2 x forward, 5.7 x backward; on packed q, k, v 9.2 x and 6.3 x
 # (benchmarks/README.md).
 
 @jit

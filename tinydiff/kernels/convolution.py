@@ -117,8 +117,8 @@ def upsample_conv2d_dw_reference(x, dy):
 # 3x3 filter of stride 1 needs only a quarter of the multiplications besides (winograd.py). Channels are filled up to whole vectors with zeros; the
 # weight gradient of a picture's 3, which would leave most of a vector empty, lays what the filter reads side by side instead.
 #
-# What it gains, over the references above on 2 cores: 3x3 at 64 pixels and 32 channels 7.3 x forward, 17.2 x for either gradient; stride 2 2.1 x,
-# 3.6 x and 4.4 x (dx, dw); 1x1 3.1 x, 2.4 x and 2.2 x; after upsampling 14.1 x, 20.4 x and 18.0 x (benchmarks/README.md).
+# What it gains, over the references above on 2 cores: 3x3 at 64 pixels and 32 channels 8.9 x forward, 13.2 x for dx, 38.9 x for dw; stride 2 4.3 x,
+# 6.3 x and 29.6 x; 1x1 5.2 x, 4.5 x and 3.0 x; after upsampling 16.9 x, 24.7 x and 61.7 x (benchmarks/README.md).
 #
 # Which kernel serves which shape is decided here, and nowhere else.
 

@@ -76,8 +76,8 @@ def group_norm_backward_reference(dy, xs, weight, bias, mean, rstd, act=None, so
 # y = act(a x + b) and dx = a dz + b x + c, with a, b, c from the group's sums. Saved for backward are x, mean and rstd; SiLU is computed again, in
 # registers. UNROLL pixels are in flight at once.
 #
-# What it gains, over the reference above on 2 cores, with SiLU at 64 pixels: 102.5 x forward, 76.7 x backward (the reference computes in float64);
-# without, at 16 pixels, 63.8 x and 48.9 x (benchmarks/README.md).
+# What it gains, over the reference above on 2 cores, with SiLU at 64 pixels: 110.9 x forward, 108.6 x backward (the reference computes in float64);
+# without, at 16 pixels, 50.7 x and 29.9 x (benchmarks/README.md).
 
 
 # The passes. Each formula takes what a pixel has of a channel's vector in the arrays of the pass, then the channel's numbers, and gives what to

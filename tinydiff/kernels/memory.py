@@ -15,7 +15,7 @@ from .vector import emitter
 # How it gets that: all threads share the work (NumPy uses one), whole vectors are moved, and the results lie in memory from the pool, where a fresh
 # array would cost a page fault for every 4 KB (buffers.py).
 #
-# What it gains, over the references on 2 cores: add 1.8 x, concat_channels 1.2 x, upsample 2.7 x, pool_sum 6.1 x (benchmarks/README.md).
+# What it gains, over the references on 2 cores: add 1.9 x, concat_channels 2.1 x, upsample 4.0 x, pool_sum 5.6 x (benchmarks/README.md).
 # split_channels is slower than its reference, which only makes views: it copies, so that the large array can go. The largest gain is not to call
 # them: in the U-Net sums and concatenations happen inside other kernels.
 

@@ -15,8 +15,8 @@ main memory sees each input and each output once. The panels are laid out so tha
 A tile at the picture's edge reads zeros through a redirected address and writes what hangs over into a dustbin: no padded copies. The input
 gradient is the same convolution with the filter turned by 180 degrees; the weight gradient is the adjoint: dU = V^T dM, dw = G^T dU G.
 
-What it gains: a quarter of the multiplications, less what the transforms cost. The nine 3x3 shapes of the reference step run at 307 to 713 GFLOP/s
-of the definition's operations, on a machine that can do 235 (benchmarks/README.md).
+What it gains: a quarter of the multiplications, less what the transforms cost. The nine 3x3 shapes of the reference step run at 496 to 849 GFLOP/s
+of the definition's operations, on a machine that can do 352 (benchmarks/README.md).
 
 Read first: `tile.py`, `winograd_transforms.py`.
 """
