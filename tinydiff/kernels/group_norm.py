@@ -188,7 +188,7 @@ def forward(table, firsts, weight, bias, y, mean, rstd, eps, silu):
             for c in range(first, end):
                 numbers[0, c] = r * weight[c]
                 numbers[1, c] = bias[c] - mu * r * weight[c]
-        for p in range((P - 1) // STRIP * STRIP, -1, -STRIP):             # backwards: what the first pass read last is still in the cache
+        for p in range(0, P, STRIP):
             for i in range(parts):
                 if silu:
                     output_silu_pass(y, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
@@ -233,7 +233,7 @@ def backward(table, firsts, dy, weight, bias, mean, rstd, dweight, dbias, silu):
                 dxhat_xhat += weight[c] * sums[1, c] * r / size
             for c in range(first, end):
                 numbers[0, c], numbers[1, c], numbers[2, c] = r * weight[c], -r * r * dxhat_xhat, r * (r * m * dxhat_xhat - dxhat)
-        for p in range((P - 1) // STRIP * STRIP, -1, -STRIP):             # backwards, as in `forward`
+        for p in range(0, P, STRIP):
             for i in range(parts):
                 if table[i, SO_FAR] != 0:
                     dx_add_pass(dy, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
