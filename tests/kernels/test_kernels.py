@@ -86,24 +86,36 @@ def with_one_changed(argument, old, new):
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_shapes_and_dtypes_that_do_not_fit_raise(name, data):
-    """One array is made one longer along one axis, or of the other dtype: ValueError, or else a result that is right for what was given."""
+    """One array gets the other dtype, or is made longer along an axis, or gets or loses one: ValueError, or else a result that is right for that."""
     arguments = data.draw(KERNEL_SAMPLES[name])
-    found = [array for array in arrays(arguments) if array.ndim and array.dtype.kind == "f"]
+    found = [array for array in arrays(arguments) if array.size and array.ndim and array.dtype.kind == "f"]
     assume(found)
     array = found[data.draw(st.integers(0, len(found) - 1), label="array")]
-    if len(found) > 1 and data.draw(st.booleans(), label="other dtype"):
-        other = np.float32 if array.dtype == np.float64 else np.float64
-        with pytest.raises(ValueError):
-            run(name, KERNELS[name].fast, with_one_changed(arguments, array, array.astype(other)))
-        return
     axis = data.draw(st.integers(0, array.ndim - 1), label="axis")
-    pad = [(0, int(i == axis)) for i in range(array.ndim)]
-    changed = with_one_changed(arguments, array, np.pad(array, pad))
+    change = data.draw(st.sampled_from(["dtype", "longer", "axis more", "axis less"]), label="change")
+    other = {"dtype": array.astype(np.float32 if array.dtype == np.float64 else np.float64), "axis more": array[None], "axis less": array[0],
+             "longer": np.pad(array, [(0, int(i == axis)) for i in range(array.ndim)])}[change]
+    changed = with_one_changed(arguments, array, np.array(other))
     try:
         results = run(name, KERNELS[name].fast, changed)
     except ValueError:
         return
-    check_close(name, results, run(name, KERNELS[name].reference, wide(changed)), array.dtype)
+    assert change != "dtype" or len(found) == 1
+    check_close(name, results, run(name, KERNELS[name].reference, wide(changed)), other.dtype)
+
+
+def test_no_pictures():
+    """A batch of none gives none, and weights no gradient."""
+    for size, w_shape, stride in ((8, (3, 3, 5, 7), 1), (8, (3, 3, 5, 7), 2), (8, (1, 1, 5, 7), 1), (8, (3, 3, 3, 7), 1)):
+        KH, C, F = w_shape[1:]
+        x, w, out = np.zeros((0, size, size, C)), np.ones(w_shape), size // stride
+        dy = np.zeros((0, out, out, F))
+        assert kernels.conv2d(x, w, None, stride, KH // 2).shape == dy.shape
+        assert kernels.conv2d_dx(dy, w, (size, size), stride, KH // 2).shape == x.shape
+        np.testing.assert_array_equal(kernels.conv2d_dw(x, dy, (KH, KH), stride, KH // 2), np.zeros(w_shape))
+    x, w, dy = np.zeros((0, 4, 4, 5)), np.ones((3, 3, 5, 7)), np.zeros((0, 8, 8, 7))
+    assert kernels.upsample_conv2d(x, w).shape == dy.shape and kernels.upsample_conv2d_dx(dy, w).shape == x.shape
+    np.testing.assert_array_equal(kernels.upsample_conv2d_dw(x, dy), np.zeros(w.shape))
 
 
 def wide(argument):

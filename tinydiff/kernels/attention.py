@@ -207,7 +207,8 @@ def run_backward(do, q, k, v, o, lse, dq, dk, dv):
 @kernel(attention_reference)
 def attention(q, k, v):
     N, heads, L, D = q.shape
-    require("attention", k.shape == v.shape == (N, heads, k.shape[2], D), "q (N,heads,L,D), k and v (N,heads,M,D)", q, k, v)
+    fits = k.ndim == 4 and k.shape == v.shape == (N, heads, k.shape[2], D) and k.shape[2] > 0
+    require("attention", fits, "q (N,heads,L,D), k and v (N,heads,M,D) with M > 0", q, k, v)
     o, lse = empty(q.shape, q.dtype), empty(q.shape[:3], q.dtype)
     run_forward(q, k, v, o, lse)
     return o, lse
@@ -216,7 +217,7 @@ def attention(q, k, v):
 @kernel(attention_backward_reference)
 def attention_backward(do, q, k, v, o, lse):
     N, heads, L, D = q.shape
-    fits = do.shape == o.shape == q.shape and k.shape == v.shape == (N, heads, k.shape[2], D) and lse.shape == (N, heads, L)
+    fits = do.shape == o.shape == q.shape and lse.shape == (N, heads, L) and k.ndim == 4 and k.shape == v.shape == (N, heads, k.shape[2], D)
     require("attention_backward", fits, "do, q and o (N,heads,L,D), k and v (N,heads,M,D), lse (N,heads,L)", do, q, k, v, o, lse)
     dq, dk, dv = (empty(array.shape, array.dtype) for array in (q, k, v))
     run_backward(do, q, k, v, o, lse, dq, dk, dv)

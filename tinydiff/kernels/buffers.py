@@ -101,12 +101,12 @@ def empty(shape, dtype) -> np.ndarray:
 
 
 def scratch(name, size, dtype) -> np.ndarray:
-    """(threads, size) working space of a kernel, a row for each thread there can be. It is kept and handed out again under the same name: its
-    contents are what the last call left."""
+    """(threads, size) working space of a kernel, a row for each thread. It is kept and handed out again under the same name: its contents
+    are what the last call left."""
     rows = _local.__dict__.setdefault("rows", {})
-    key, size = (name, np.dtype(dtype)), int(size) + -int(size) % ALIGNMENT
-    if key not in rows or rows[key].shape[1] < size:
-        rows[key] = empty((numba.config.NUMBA_NUM_THREADS, size), dtype)
+    key, size, threads = (name, np.dtype(dtype)), int(size) + -int(size) % ALIGNMENT, numba.get_num_threads()
+    if key not in rows or rows[key].shape[1] < size or rows[key].shape[0] < threads:
+        rows[key] = empty((threads, size), dtype)
     return rows[key]
 
 

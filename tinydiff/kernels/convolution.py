@@ -137,7 +137,8 @@ def conv2d(x, w, bias=None, stride=1, padding=0, residual=None):
     size, VL = (out_size(H, KH, stride, padding), out_size(W, KW, stride, padding)), lanes(x.dtype)
     fits = x.shape[3] == C and min(size) > 0 and (bias is None or bias.shape in ((F,), (N, F)))
     fits = fits and (residual is None or residual.shape == (N, *size, F))
-    require("conv2d", fits, "x (N,H,W,C), w (KH,KW,C,F), bias (F,) or (N,F), residual like the result", x, w, bias, residual)
+    require("conv2d", fits, "x (N,H,W,C), w (KH,KW,C,F) no larger than x with its padding, bias (F,) or (N,F), residual like the result", x, w, bias,
+            residual)
     w = padded_channels(w, 2 * VL)                                                      # (KH,KW,C,F'), F' whole panels
     bias = np.zeros(w.shape[3], x.dtype) if bias is None else padded_channels(bias, 2 * VL)
     residual = None if residual is None else padded_channels(residual, 2 * VL)
@@ -164,7 +165,7 @@ def conv2d_dx(dy, w, size, stride=1, padding=0, so_far=None):
 
 @kernel(conv2d_dw_reference)
 def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
-    (N, H, W, C), (KH, KW), F, VL = x.shape, kernel_size, dy.shape[3], lanes(x.dtype)
+    (N, H, W, C), (KH, KW), F, VL = x.shape, kernel_size, dy.shape[-1], lanes(x.dtype)
     made = N, out_size(H, KH, stride, padding), out_size(W, KW, stride, padding), F
     require("conv2d_dw", dy.shape == made, f"x (N,H,W,C), dy {made}", x, dy)
     if KH * KW > 1 and C <= THIN:                                                       # one product with all that a filter reads, side by side
@@ -184,8 +185,8 @@ def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
 
 @kernel(upsample_conv2d_reference)
 def upsample_conv2d(x, w, bias=None):
-    F, VL = w.shape[3], lanes(x.dtype)
-    fits = x.ndim == 4 and w.shape[:3] == (3, 3, x.shape[3]) and (bias is None or bias.shape == (F,))
+    F, VL = w.shape[-1], lanes(x.dtype)
+    fits = x.ndim == 4 and w.shape == (3, 3, x.shape[3], F) and (bias is None or bias.shape == (F,))
     require("upsample_conv2d", fits, "x (N,H,W,C), w (3,3,C,F), bias (F,)", x, w, bias)
     w = padded_rows(padded_channels(w, 2 * VL), VL)
     bias = np.zeros(w.shape[3], x.dtype) if bias is None else padded_channels(bias, 2 * VL)
@@ -208,7 +209,7 @@ def upsample_conv2d_dx(dy, w, so_far=None):
 
 @kernel(upsample_conv2d_dw_reference)
 def upsample_conv2d_dw(x, dy):
-    (N, H, W, C), F, VL = x.shape, dy.shape[3], lanes(x.dtype)
+    (N, H, W, C), F, VL = x.shape, dy.shape[-1], lanes(x.dtype)
     require("upsample_conv2d_dw", dy.shape == (N, 2 * H, 2 * W, F), "x (N,H,W,C), dy (N,2H,2W,F)", x, dy)
     return winograd_dw(padded_channels(x, 2 * VL), padded_channels(dy, 2 * VL), 1, doubled=True)[:, :, :C, :F]
 

@@ -13,6 +13,7 @@ addresses, with no question asked for each pixel about edges. The references are
 
 Read first: `tile.py`, `convolution.py`.
 """
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -28,7 +29,7 @@ OUTSIDE = -1
 CHUNK = 64                              # its pixels taken at once: their inputs and gradients stay in the first-level cache
 
 
-def address(table, entry, base, elsewhere):
+def gathered(table, entry, base, elsewhere):
     """base + table[entry], or `elsewhere` where the table says OUTSIDE."""
     offset = (table + entry).integer()
     return choose(offset.between(0, 1 << 62), base + offset, elsewhere)
@@ -41,13 +42,13 @@ def gathered_product(code, x, zeros, table, start, taps, w, w_start, C, bias, re
     table, w, NB, v_lanes = table + start, w + w_start, tile_columns(code.lanes), code.lanes
 
     def tap(i, values):
-        rows = [address(table, (i + 2) * TILE_ROWS + r, x, zeros) for r in range(TILE_ROWS)]
+        rows = [gathered(table, (i + 2) * TILE_ROWS + r, x, zeros) for r in range(TILE_ROWS)]
         return code.loop(C, lambda c, values: tile_step(lambda r: rows[r] + c, w + (i * C + c) * NB, values), values)
 
     biases = [bias + (table + TILE_ROWS + r).integer() + f for r in range(TILE_ROWS)]
     values = code.loop(taps, tap, [(b + v * v_lanes).load() for b in biases for v in range(TILE_VECTORS)])
     for r in range(TILE_ROWS):
-        target, more = address(table, r, y + f, dustbin), choose(add.above(0), address(table, r, residual + f, zeros), zeros)
+        target, more = gathered(table, r, y + f, dustbin), choose(add.above(0), gathered(table, r, residual + f, zeros), zeros)
         for v in range(TILE_VECTORS):
             (target + v * v_lanes).store(values[r * TILE_VECTORS + v] + (more + v * v_lanes).load())
 
@@ -102,7 +103,7 @@ def gathered_outer(code, x, zeros, table, pixels, c, dy, dy_start, F, dw, dw_sta
     dw, dy = dw + dw_start, dy + dy_start
 
     def pixel(k, values):
-        here = address(table, k, x + c, zeros)
+        here = gathered(table, k, x + c, zeros)
         return tile_step(lambda r: here + r, dy + k * F, values)
 
     tile_store(code.loop(pixels, pixel, tile_load(choose(fresh.above(0), zeros, dw), F - F * fresh, OUTER_ROWS)), dw, F)
@@ -143,8 +144,6 @@ def sum_slices(slices, total):
         total[j] = value
 
 
-# Calls from Python. F is a multiple of NB here, and C of OUTER_ROWS for the weight gradient.
-
 @jit
 def pack(w, chosen, panels):
     """panels[F/NB][taps][C][NB] = the chosen taps of w (taps,C,F), as the tile reads them."""
@@ -167,9 +166,11 @@ def pack_transposed(w, chosen, panels):
                 panels[panel, i, c, f] = w[chosen[i], panel * NB + f, c]
 
 
+# Calls from Python. F is a multiple of NB here, and C of OUTER_ROWS for the weight gradient.
+
 @lru_cache
 def taps(KH, KW, stride, padding, origin=None) -> tuple[np.ndarray, np.ndarray]:
-    """(n,), (n,2): which taps of the filter, counted row by row, and how far from a output pixel's first each one's input pixel is.
+    """(n,), (n,2): which taps, counted row by row, and where each one's input pixel lies, counted from (a stride, b stride) for output pixel (a, b).
 
     origin: of the input gradient at the pixels origin + stride (a, b), which only some taps have met.
     """
@@ -219,10 +220,10 @@ def direct_dw(x, dy, kernel_size, stride, padding) -> np.ndarray:
     """(N,H,W,C), (N,OH,OW,F) -> (KH,KW,C,F)."""
     (KH, KW), C, F = kernel_size, x.shape[3], dy.shape[3]
     _, steps = taps(KH, KW, stride, padding)
-    chunks = -(-dy[..., 0].size // CHUNK)
+    chunks = -(-math.prod(dy.shape[:3]) // CHUNK)
     if chunks == 0:
         return np.zeros((KH, KW, C, F), x.dtype)
-    count = min(chunks, next((s for s in (16, 8, 4) if s * len(steps) * C * F <= 2 ** 18), 2))      # 1 MB of slices in float32, where that makes two
+    count = min(chunks, next((s for s in (16, 8, 4) if s * len(steps) * C * F <= 2 ** 18), 2))      # at most 1 MB in float32, or two
     slices, dw = empty((count, len(steps), C, F), x.dtype), empty((KH, KW, C, F), x.dtype)
     gather_weight_slices(readonly(x), readonly(dy), slices, tile_columns(lanes(x.dtype)), stride, steps, scratch("table", CHUNK, np.int64),
                          readonly(np.zeros(max(C, 2 * lanes(x.dtype)), x.dtype)))

@@ -267,8 +267,8 @@ def group_norm_backward(dy, xs, weight, bias, mean, rstd, act=None, so_far=None)
     xs = [np.ascontiguousarray(x) for x in xs]
     so_far = [None if more is None else np.ascontiguousarray(more) for more in so_far or [None] * len(xs)]
     N, C = dy.shape[0], dy.shape[-1]
-    fits = all(x.shape[:-1] == dy.shape[:-1] for x in xs) and sum(x.shape[-1] for x in xs) == C == weight.size == bias.size
-    fits = fits and mean.shape == rstd.shape == (N, mean.shape[-1]) and C % mean.shape[-1] == 0
+    fits = all(x.shape[:-1] == dy.shape[:-1] for x in xs) and sum(x.shape[-1] for x in xs) == C and weight.shape == bias.shape == (C,)
+    fits = fits and mean.ndim == 2 and mean.shape == rstd.shape == (N, mean.shape[1]) and C % mean.shape[1] == 0
     fits = fits and len(so_far) == len(xs) and all(more is None or more.shape == x.shape for more, x in zip(so_far, xs))
     require("group_norm_backward", fits, "dy (N,...,C), xs (N,...,Ci), C in all, weight and bias (C,), mean and rstd (N,groups), so_far like xs",
             dy, *xs, weight, bias, mean, rstd, *so_far)

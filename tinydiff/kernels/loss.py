@@ -27,7 +27,8 @@ def scaled_difference_reference(a, b, scale):
 # How it gets that: differences, squares and sums happen in registers, with no array between them, and four vectors of sums are kept at once. Each
 # piece of the arrays has a sum of its own; these are added in their order, so that the result has the same bits on any number of threads.
 #
-# What it gains, over the references above on 2 cores: squared_error 12.3 x; scaled_difference 0.6 x, a launch for 0.1 ms of work (benchmarks/README.md).
+# What it gains, over the references above on 2 cores: squared_error 12.3 x; scaled_difference 0.6 x, a launch for 0.1 ms of work
+# (benchmarks/README.md).
 
 @emitter
 def squared_error_piece(code, sums, i, a, b, start, n):

@@ -68,7 +68,8 @@ def concat_channels_reference(arrays):
 
 @kernel(concat_channels_reference)
 def concat_channels(arrays):
-    require("concat_channels", len({array.shape[:-1] for array in arrays}) == 1, "arrays that differ in their last axis only", *arrays)
+    fits = min(array.ndim for array in arrays) > 0 and len({array.shape[:-1] for array in arrays}) == 1
+    require("concat_channels", fits, "arrays that differ in their last axis only", *arrays)
     sizes = [array.shape[-1] for array in arrays]
     y, start = empty((*arrays[0].shape[:-1], sum(sizes)), arrays[0].dtype), 0
     for array, size in zip(arrays, sizes):
@@ -84,7 +85,7 @@ def split_channels_reference(x, sizes):
 
 @kernel(split_channels_reference)
 def split_channels(x, sizes):
-    require("split_channels", sum(sizes) == x.shape[-1] and min(sizes) >= 0, f"x with {sum(sizes)} channels, for parts of {sizes}", x)
+    require("split_channels", x.ndim > 0 and sum(sizes) == x.shape[-1] and min(sizes) >= 0, f"x with {sum(sizes)} channels, for parts of {sizes}", x)
     parts, first = [empty((*x.shape[:-1], size), x.dtype) for size in sizes], 0
     for part, size in zip(parts, sizes):
         copy_columns(readonly(x).reshape(-1, sum(sizes)), first, part.reshape(-1, size), 0, size)

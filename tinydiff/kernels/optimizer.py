@@ -79,15 +79,17 @@ def adamw_pieces(numbers, table):
 
 
 def check_groups(name, groups):
-    """Raises ValueError unless each group, a parameter with its gradient, moments and average, is of contiguous arrays of one shape and dtype."""
+    """Raises ValueError unless each group, a parameter with its gradient, moments and average, is of contiguous arrays of one shape and dtype, all
+    but the gradient writable."""
     if len({id(group[0]) for group in groups}) < len(groups):
         raise ValueError(f"{name}: a parameter is listed twice")
     for i, group in enumerate(groups):
-        for array in group:
-            if array.shape != group[0].shape or array.dtype != groups[0][0].dtype or not array.flags.c_contiguous:
+        for k, array in enumerate(group):
+            flags = array.flags
+            if array.shape != group[0].shape or array.dtype != groups[0][0].dtype or not flags.c_contiguous or not (flags.writeable or k == 1):
                 raise ValueError(f"{name}: parameter {i} has shape {group[0].shape}, and the first is {groups[0][0].dtype}; each with its "
-                                 "gradient, moments and average must be contiguous arrays of that shape and dtype, not "
-                                 f"{array.dtype} {array.shape} with strides {array.strides}")
+                                 "gradient, moments and average must be contiguous arrays of that shape and dtype, all but the gradient writable, "
+                                 f"not {array.dtype} {array.shape} with strides {array.strides}{'' if flags.writeable else ', read-only'}")
 
 
 @kernel(adamw_step_reference)

@@ -103,6 +103,7 @@ def softmax_backward_pieces(dx, dy, y, n):
 
 @kernel(softmax_reference)
 def softmax(x):
+    require("softmax", x.ndim > 0, "x (...,n)", x)
     y = empty(x.shape, x.dtype)
     if x.size:
         softmax_pieces(y.reshape(-1), readonly(x).reshape(-1), x.shape[-1])

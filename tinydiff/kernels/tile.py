@@ -7,8 +7,8 @@ C stays in 2 M registers while k runs: each step loads two vectors of B, copies 
 processor can multiply. M is `TILE_ROWS`: more would need more registers, for the sums or for the rows' addresses, than there are.
 
 What it gains: with M = 1, each multiply-add would wait for a load of its own. How the loop is laid out counts as much: with 16 steps between two
-jumps LLVM loaded all their numbers first, and they overflowed the registers; with 2 it went from 75 to 115 GFLOP/s a core, of 118 that the
-core can do (benchmarks/README.md).
+jumps LLVM loaded all their numbers first, and they overflowed the registers; with 2 it went from 75 to 115 GFLOP/s a core on a Zen 4, of
+118 that the core can do (benchmarks/README.md).
 
 Read first: `vector.py`.
 """

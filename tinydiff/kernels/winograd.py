@@ -12,6 +12,8 @@ main memory sees each input and each output once. The panels are laid out so tha
     U[36][F/NB][C][NB]         transformed weights, NB = 2 lanes
     M[36][F/NB][T][NB]         their products
 
+After each of the 36 panels there is room for one vector more: at distances of powers of two, all would meet in the same few cache lines.
+
 A tile at the picture's edge reads zeros through a redirected address and writes what hangs over into a dustbin: no padded copies. The input
 gradient is the same convolution with the filter turned by 180 degrees; the weight gradient is the adjoint: dU = V^T dM, dw = G^T dU G.
 
@@ -208,6 +210,7 @@ def transform_sum_back(code, du, start, panel, slices, dw, place, stride):
 
 @jit
 def weight_gradient_sum(du, dw, VL):
+    """dw = G^T (sum of the slices) G."""
     S, _, panel = du.shape
     C, F = dw.shape[2:]
     for c in prange(C):                                                         # owns dw[:, :, c]
@@ -236,9 +239,9 @@ def tiles_in_block(OH, OW, rows):
 
 
 def channel_groups(blocks, panels):
-    """Parts that the output channels are worked on in. More than one where blocks are fewer than two for each thread: a thread that takes some of the
-    channels only needs their transformed weights only, which it has just made and still has in its cache."""
-    return max(1, min(panels, 2 * numba.config.NUMBA_NUM_THREADS // max(blocks, 1)))
+    """Parts that the output channels are worked on in. More than one where there are no more blocks than threads: a thread that takes some of the
+    channels needs their transformed weights only, which it has just made and still has in its cache. No bit of the result depends on it."""
+    return max(1, min(panels, 2 * numba.get_num_threads() // max(blocks, 1)))
 
 
 def winograd(x, w, bias, padding, residual, doubled=False, paired=False) -> np.ndarray:
@@ -268,10 +271,10 @@ def winograd_dw(x, dy, padding, doubled=False) -> np.ndarray:
     tiles = len(dy) * -(-dy.shape[1] // 4) * -(-dy.shape[2] // 4)
     T = 32 if dy.shape[1] * dy.shape[2] <= 64 <= tiles else 16
     blocks = -(-tiles // T)
-    slices = min(blocks, next((s for s in (16, 8, 4) if s * 36 * C * F <= 2 ** 21), 2))     # 8 MB of them in float32, where that makes two
+    slices = min(blocks, next((s for s in (16, 8, 4) if s * 36 * C * F <= 2 ** 21), 2))     # at most 8 MB in float32, or two of them
     du, dw = empty((slices, 36, C * F + VL), x.dtype), empty((3, 3, C, F), x.dtype)         # + VL: as in `forward`
     if doubled:
-        grid = du.reshape(slices, 6, 6, -1)
+        grid = du.reshape(slices, 6, 6, du.shape[2])
         grid[:, SKIPPED], grid[:, :, SKIPPED] = 0, 0
     space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)
     weight_gradient_slices(readonly(x), readonly(dy), du, padding, doubled, T, VL, space, readonly(np.zeros(2 * VL, x.dtype)))
