@@ -24,10 +24,10 @@ h3 { margin: 2rem 0 .5rem; font-size: 1.1rem; }
 section { margin-top: 3rem; padding-top: 2.5rem; border-top: 1px solid var(--line); }
 nav { display: flex; flex-wrap: wrap; gap: .4rem 1.25rem; margin-top: 1.25rem; font-weight: 500; }
 nav a { text-decoration: none; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 1px; margin: 2rem 0 0;
+.figures { display: flex; flex-wrap: wrap; gap: 1px; margin: 2rem 0 0;
   border: 1px solid var(--line);
   border-radius: 12px; background: var(--line); overflow: hidden; }
-.figures div { padding: .9rem 1.1rem; background: var(--card); }
+.figures div { flex: 1 1 8.5rem; padding: .9rem 1.1rem; background: var(--card); }
 .figures dt { color: var(--muted); font-size: .85rem; }
 .figures dd { margin: 0; font-size: 1.45rem; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.3; }
 .flow { display: flex; flex-wrap: wrap; align-items: center; gap: .45rem .6rem; margin: 1.25rem 0; padding: 0; max-width: none;
