@@ -5,7 +5,7 @@
 Four contenders learn from the same faces, all but the last 300, which are held out:
 
     tinydiff         the recipe of examples/train_cats.py for photographs
-    torch            the same recipe, network and batches in PyTorch, in bfloat16, which is its fastest
+    torch            the same recipe, network and batches in PyTorch, in bfloat16 where the processor has instructions for it
     torch-ddpm       PyTorch with the defaults of denoising-diffusion-pytorch: v, sigmoid schedule, Adam 1e-4, EMA 0.995, flips
     torch-improved   PyTorch with the defaults of improved-diffusion: eps, linear schedule, AdamW 1e-4, EMA 0.9999
 

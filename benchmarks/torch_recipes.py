@@ -16,6 +16,7 @@ from tinydiff.kernels.muon import COEFFICIENTS, ITERATIONS
 from tinydiff.training.batches import training_batch
 from tinydiff.training.optim import warmup_cosine
 
+from machine import HAS_BFLOAT16
 from torch_unet import TorchUNet, from_torch, load_weights, owner
 
 EMA_EVERY, EMA_AFTER = 10, 100      # steps, in denoising-diffusion-pytorch: how often the average moves, how long it is a copy
@@ -48,7 +49,7 @@ class Muon:
 
 
 class TorchRun:
-    """A network in training. as_ours: with tinydiff's learning rate, clipping, average and bfloat16; else as the published code has them."""
+    """A network in training. as_ours: with tinydiff's learning rate, clipping and average, and bfloat16; else as the published code has them."""
 
     def __init__(self, config, model, faces, as_ours):
         self.config, self.faces, self.as_ours, self.steps = config, faces, as_ours, 0
@@ -72,7 +73,7 @@ class TorchRun:
         x_t, target = (_images(array) for array in (q_sample(self.schedule, x0, t, eps), from_x0_eps(config.target, x0, eps, alpha, sigma)))
         lr = config.lr * (warmup_cosine(self.steps, total, config.warmup) if self.as_ours else 1)
         self.net.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.as_ours):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.as_ours and HAS_BFLOAT16):
             out = self.net(x_t, torch.from_numpy((1000 * t / config.T).astype(np.float32)))
         weight = torch.from_numpy(np.broadcast_to(weight, t.shape).astype(np.float32))[:, None, None, None]
         (weight * (out.float() - target) ** 2).mean().backward()

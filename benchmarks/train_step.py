@@ -3,9 +3,9 @@
     python benchmarks/train_step.py [--rounds 15] [--json step.json]
 
 A step is forward, backward, gradient clipping and AdamW (ours also moves the EMA) on 16 pictures of 64 x 64 x 3. PyTorch runs eager in both of
-its layouts, compiled (torch.compile, which needs a C++ compiler) and in bfloat16 (autocast; what its matrix units are made for). Each contender is
-a process of its own; they take their steps in turn, one at a time, so that a machine that slows down slows all of them. Before anything is
-timed, all must give the same loss and the same gradient norm on the same weights and pictures.
+its layouts, compiled (torch.compile, which needs a C++ compiler) and, where the processor has instructions for that, in bfloat16 (autocast). Each
+contender is a process of its own; they take their steps in turn, one at a time, so that a machine that slows down slows all of them. Before
+anything is timed, all must give the same loss and the same gradient norm on the same weights and pictures.
 """
 import argparse
 import contextlib
@@ -14,7 +14,7 @@ import statistics
 import time
 
 from contenders import Contender, ratio_of_pairs, serve, write_json
-from machine import THREADS, header, peak_mb
+from machine import HAS_BFLOAT16, THREADS, header, peak_mb
 
 BATCH, SIZE = 16, 64
 GFLOP = 11.7 * BATCH            # of a step: multiply-adds of convolutions, linear layers and attention, each counted as two, by definition
@@ -136,7 +136,10 @@ def main():
 
     print(header())
     with_torch = importlib.util.find_spec("torch") and not args.quick
-    contenders = [Contender(name, *["--quick"] * args.quick) for name in (CONTENDERS if with_torch else [OURS])]
+    names = [name for name in CONTENDERS if name != BFLOAT16 or HAS_BFLOAT16] if with_torch else [OURS]
+    if with_torch and not HAS_BFLOAT16:
+        print(f"This processor has no bfloat16 instructions: {BFLOAT16} doesn't take part")
+    contenders = [Contender(name, *["--quick"] * args.quick) for name in names]
     contenders = same_computation(contenders)
     seconds, peak = {c.name: [] for c in contenders}, {}
     for round_number in range(args.rounds + 1):
