@@ -14,7 +14,7 @@ process to its last step. A learning rate that falls to zero needs a run of its 
 passes all the times. Each leg is saved when it is done, and a second call goes on with the first that is missing. All legs are then judged alike:
 1,000 samples by 25 steps of DDIM from the same noise; their sliced Wasserstein distance to held-out faces, the mean over four groups of 250 and the
 standard deviation among these; the error of the guessed x_0 on the held-out faces at ten log SNRs; and how many samples are suspiciously near to a
-training face. OUT/sheets has 64 samples of each, uncurated.
+training face. OUT/sheets has 64 samples of each, uncurated, and for each time a picture of the first eight of all.
 
     python benchmarks/race.py --data cats64.zip --minutes 4 --contenders tinydiff --variant="--optimizer adamw --batch 16" --variant="--lr 6e-3"
 
@@ -40,9 +40,9 @@ sys.path.append(str(Path(__file__).parents[1] / "examples"))
 import train_cats  # noqa: E402
 
 START = time.perf_counter()
-HELD_OUT, GROUPS, CHUNK, SHEET = 300, 4, 50, 64
+HELD_OUT, GROUPS, CHUNK, SHEET, SIDE_BY_SIDE = 300, 4, 50, 64, 8
 SAMPLER, SAMPLER_STEPS = "ddim", 25
-TRIAL = 0.015               # of a leg, spent on finding out how many steps fit
+TRIAL = 0.03                # of a leg, spent on finding out how many steps fit
 EPOCHS = 10**6              # more than fit into any leg
 
 
@@ -149,8 +149,8 @@ def run_missing(name, minutes, data, out):
 
 # The judge.
 
-def judge(name, folder, training, held_out):
-    """The leg's figures, and its sheet."""
+def judge(name, folder, training, held_out, usual):
+    """The leg's figures, and its sheet. usual: the median distance from a held-out face to its nearest training face."""
     config, unet = contender(name)
     model = td.nn.UNet(unet, rng=np.random.default_rng(0))
     with np.load(folder / "weights.npz") as weights:
@@ -160,7 +160,6 @@ def judge(name, folder, training, held_out):
     samples = sample(td.diffusion.clip_x0(denoise), schedule)
     td.report.grid(samples[:SHEET]).save(folder.parent / "sheets" / f"{folder.name}.png")
     np.save(folder / "samples.npy", samples)
-    usual = np.median(td.metrics.nearest(held_out, training).distance)
     near = int((td.metrics.nearest(samples, training).distance < usual / 2).sum())
     errors = [level.x0_error for level in td.metrics.errors_by_noise(denoise, schedule, held_out)]
     return dict(distances=distances(samples, held_out), x0_errors=errors, suspicious=near)
@@ -185,8 +184,8 @@ def distances(pictures, held_out):
 
 def table(legs, floor):
     """Markdown: a row for each leg. Ahead: how many standard deviations tinydiff's distance is below."""
-    lines = ["| minutes | contender | pictures seen | distance | tinydiff ahead by | error of x_0 | suspiciously near |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = ["| minutes | contender | seconds | pictures seen | distance | tinydiff ahead by | error of x_0 | suspiciously near |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for minutes in sorted({leg["minutes"] for leg in legs}):
         here = {leg["name"]: leg for leg in legs if leg["minutes"] == minutes}
         for name, leg in here.items():
@@ -196,8 +195,9 @@ def table(legs, floor):
                 ours = here["tinydiff"]["distances"]
                 ahead = f"{(mean - np.mean(ours)) / math.sqrt((sd ** 2 + np.var(ours, ddof=1)) / 2):.1f} sd"
             error = math.exp(np.mean(np.log(leg["x0_errors"])))
-            lines.append(f"| {minutes:g} | {name} | {leg['pictures']:,} | {mean:.1f} ± {sd:.1f} | {ahead} | {error:.5f} | {leg['suspicious']} |")
-    lines.append(f"| | training faces themselves | | {np.mean(floor):.1f} ± {np.std(floor, ddof=1):.1f} | | | |")
+            lines.append(f"| {minutes:g} | {name} | {leg['seconds']:.0f} | {leg['pictures']:,} | {mean:.1f} ± {sd:.1f} | {ahead} | {error:.5f} | "
+                         f"{leg['suspicious']} |")
+    lines.append(f"| | training faces themselves | | | {np.mean(floor):.1f} ± {np.std(floor, ddof=1):.1f} | | | |")
     return "\n".join(lines)
 
 
@@ -220,15 +220,18 @@ def main():
         run_missing(name, args.minutes, args.data, args.out)
     faces = np.asarray(td.data.load_images(args.data, 64, limit=10**6).images)
     training, held_out, legs = faces[:-HELD_OUT], faces[-HELD_OUT:], []
+    usual = np.median(td.metrics.nearest(held_out, training).distance)
     for minutes in args.minutes:
         for name in names:
             folder = leg_folder(args.out, name, minutes)
             facts = json.loads((folder / "leg.json").read_text())
             if "distances" not in facts:
                 print(f"{name} is judged after {minutes:g} minutes ...", flush=True)
-                facts |= judge(name, folder, training, held_out)
+                facts |= judge(name, folder, training, held_out, usual)
                 (folder / "leg.json").write_text(json.dumps(facts))
             legs.append(facts)
+        samples = np.stack([np.load(leg_folder(args.out, name, minutes) / "samples.npy")[:SIDE_BY_SIDE] for name in names])
+        td.report.strip(samples, [""] * SIDE_BY_SIDE, names).save(args.out / "sheets" / f"{minutes:g}.png")
     floor = distances(training[np.random.default_rng(0).permutation(len(training))[:1000]], held_out)
     (args.out / "race.json").write_text(json.dumps(legs, indent=2))
     print(table(legs, floor))

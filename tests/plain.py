@@ -238,12 +238,18 @@ def softmax_backward(dy, y):
     return np.einsum("...i,ij,...j->...i", y, np.eye(y.shape[-1]), dy) - np.einsum("...i,...j,...j->...i", y, y, dy)
 
 
-def squared_error(a, b):
-    return math.fsum((float(x) - float(y)) ** 2 for x, y in zip(np.ravel(a), np.ravel(b)))
+def picture_weights(a, weight):
+    """One for each number of a, flat."""
+    return [1.0] * a.size if weight is None else [float(w) for w in weight for _ in range(a.size // len(weight))]
 
 
-def scaled_difference(a, b, scale):
-    return np.array([scale * (float(x) - float(y)) for x, y in zip(np.ravel(a), np.ravel(b))]).reshape(a.shape)
+def squared_error(a, b, weight=None):
+    return math.fsum(w * (float(x) - float(y)) ** 2 for w, x, y in zip(picture_weights(a, weight), np.ravel(a), np.ravel(b)))
+
+
+def scaled_difference(a, b, scale, weight=None):
+    differences = [scale * w * (float(x) - float(y)) for w, x, y in zip(picture_weights(a, weight), np.ravel(a), np.ravel(b))]
+    return np.array(differences).reshape(a.shape)
 
 
 def squared_norm(grads):

@@ -262,9 +262,16 @@ def upsample_convs(draw):
     return Sample(fn, [normal(rng, (N, H, W, C)), normal(rng, (3, 3, C, F)), *bias])
 
 
+@st.composite
+def weighted_errors(draw):
+    rng, shape = draw(RNGS), (draw(st.integers(1, 4)), *draw(SHAPES))
+    weight = positive(rng, shape[:1])
+    return Sample(lambda a, b: ops.mse(a, b, weight.astype(a.dtype)), [normal(rng, shape), normal(rng, shape)])
+
+
 SAMPLES = {
     "add": binary(ops.add), "sub": binary(ops.sub), "mul": binary(ops.mul), "div": binary(ops.div, second=off_zero),
-    "pow": binary(ops.pow, first=positive), "mse": binary(ops.mse),
+    "pow": binary(ops.pow, first=positive), "mse": binary(ops.mse) | weighted_errors(),
     "neg": unary(ops.neg), "exp": unary(ops.exp), "log": unary(ops.log, positive), "sqrt": unary(ops.sqrt, positive),
     "tanh": unary(ops.tanh), "sigmoid": unary(ops.sigmoid), "silu": unary(ops.silu), "gelu": unary(ops.gelu),
     "relu": unary(ops.relu, off_zero),
@@ -287,6 +294,10 @@ def arguments(build, shapes):
     def make(rng, dtype, shapes):
         return build(lambda shape: np.asarray(normal(rng, shape), dtype), shapes)
     return st.builds(make, RNGS, DTYPES, shapes)
+
+
+def weights(array, shape, weighted):
+    return array(shape[:1]) if weighted and shape else None
 
 
 def out_shape(N, H, W, C, KH, KW, F, stride, padding):
@@ -377,6 +388,7 @@ def pool_sum_arguments(array, drawn):
 LONG_ATTENTION = st.just(((1, 1, 110, 5), (1, 1, 60, 5)))      # more tokens than are worked on at once
 TOKENS = st.tuples(st.integers(1, 2), st.integers(1, 20), st.integers(1, 3), CHANNELS) | st.just((1, 110, 2, 5))
 LONG = (40_003,)                                              # more numbers than a thread takes at once
+WEIGHTED = st.tuples(SHAPES | st.sampled_from([LONG, (3, 20_000)]), st.booleans())
 ACTS = st.sampled_from([None, "silu"])
 IMAGES = st.tuples(st.integers(1, 3), SIDES, SIDES, CHANNELS)
 DOUBLED = st.tuples(IMAGES, CHANNELS, st.booleans())
@@ -415,7 +427,7 @@ KERNEL_SAMPLES = {
     "softmax": arguments(lambda array, shape: (array(shape),), SHAPES.filter(len) | st.just((700, 40))),
     "softmax_backward": arguments(lambda array, shape: (array(shape), plain.softmax(array(shape)).astype(array(()).dtype)),
                                   SHAPES.filter(len) | st.just((700, 40))),
-    "squared_error": arguments(lambda array, shape: (array(shape), array(shape)), SHAPES | st.just(LONG)),
-    "scaled_difference": arguments(lambda array, shape: (array(shape), array(shape), 0.3), SHAPES | st.just(LONG)),
+    "squared_error": arguments(lambda array, drawn: (array(drawn[0]), array(drawn[0]), weights(array, *drawn)), WEIGHTED),
+    "scaled_difference": arguments(lambda array, drawn: (array(drawn[0]), array(drawn[0]), 0.3, weights(array, *drawn)), WEIGHTED),
     "squared_norm": arguments(lambda array, shapes: ([array(shape) for shape in shapes],), st.lists(SHAPES | st.just(LONG), max_size=4)),
 }

@@ -57,8 +57,8 @@ def loss(model: Callable[..., Tensor], schedule: Schedule, target: str, x0: np.n
     if out.shape != x_t.shape:
         raise ValueError(f"loss: the network answers {out.shape} to pictures {x_t.shape}; it must have as many channels out as in, or, to "
                          "learn the variance, twice as many")
-    error = out - from_x0_eps(target, x0, eps, alpha, sigma)
-    L_simple = ops.mean(per_picture(weight, x_t) * (error * error))
+    weight = np.broadcast_to(per_picture(weight, x_t).reshape(-1), len(x_t))
+    L_simple = ops.mse(out, from_x0_eps(target, x0, eps, alpha, sigma), weight)
     if v is None:
         return L_simple
     x0_hat, _ = to_x0_eps(target, out.data, x_t, alpha, sigma)  # an array: no gradient flows into the mean

@@ -27,8 +27,8 @@ import numpy as np
 from numba import get_thread_id, prange
 from numpy.lib.stride_tricks import as_strided
 
-from .attention_rows import clear, dot_row, gradient_row, pack_columns, pack_rows, scale_row, softmax_row, whole
-from .buffers import empty, scratch
+from .attention_rows import clear, dot_row, gradient_row, pack_columns, pack_rows, scale_row, softmax_row
+from .buffers import empty, scratch, whole
 from .jit import jit, readonly
 from .products import product, product_add
 from .registry import kernel, require

@@ -4,18 +4,14 @@ Read first: `softmax.py`, `tile.py`.
 """
 import numpy as np
 
+from .buffers import whole
 from .jit import jit
 from .tile import TILE_VECTORS, tile_columns
 from .vector import emitter
 from .vector_functions import exp, fma, maximum
 
-
-@jit(parallel=False)
-def whole(n, multiple):
-    return (n + multiple - 1) // multiple * multiple
-
-
 # Vector code for the rows of S. A row's width is a multiple of NB; what is beyond the last key is filled with -infinity.
+
 
 @emitter
 def softmax_row(code, row, start, width, top, r, total):
@@ -36,8 +32,8 @@ def softmax_row(code, row, start, width, top, r, total):
         return [total + value for total, value in zip(totals, values)]
 
     total_vec = sum(code.loop(pairs, exponential, code.zeros(TILE_VECTORS)), code.constant(0))
-    (top + r).store_first(largest)
-    (total + r).store_first(total_vec.across(lambda a, b: a + b))
+    (top + r).on(code.one_lane()).store(largest.first_lane())
+    (total + r).on(code.one_lane()).store(total_vec.across(lambda a, b: a + b).first_lane())
 
 
 @emitter
@@ -68,7 +64,7 @@ def dot_row(code, a, a_start, b, b_start, D, result, r):
         return [fma((a + place).on(one).load(), (b + place).on(one).load(), totals[0])]
 
     total, = code.loop(whole, chunk, code.zeros(1))
-    (result + r).store_first(total.across(lambda a, b: a + b))
+    (result + r).on(code.one_lane()).store(total.across(lambda a, b: a + b).first_lane())
     total, = one.loop(D - whole * code.lanes, element, [(result + r).on(one).load()])
     (result + r).on(one).store(total)
 

@@ -13,12 +13,19 @@ from collections import deque
 
 import numba
 import numpy as np
+from numba.extending import register_jitable
 
 ALIGNMENT = 64                                  # bytes of a cache line, and of the widest vector
 SLAB_BYTES = 1 << 26                            # taken from the system at once, or more for a larger array
 SMALL_BYTES = 1 << 14                           # arrays below this are not worth pooling
 
 _local = threading.local()
+
+
+@register_jitable
+def whole(n, multiple) -> int:
+    """The least multiple that is not below n."""
+    return (n + multiple - 1) // multiple * multiple
 
 
 def address(array) -> int:
@@ -40,11 +47,11 @@ class Pool:
         with self.lock:
             while self.returned:
                 self._join(*self.returned.popleft())
-            fitting = [(size, address) for address, size in self.free if size >= nbytes] or [self._grow(nbytes)]
-            size, address = min(fitting)
-            i = bisect(self.free, (address, 0))
-            self.free[i:i + 1] = [(address + nbytes, size - nbytes)] if size > nbytes else []
-            return address
+            fitting = [(size, start) for start, size in self.free if size >= nbytes] or [self._grow(nbytes)]
+            size, start = min(fitting)
+            i = bisect(self.free, (start, 0))
+            self.free[i:i + 1] = [(start + nbytes, size - nbytes)] if size > nbytes else []
+            return start
 
     def _grow(self, nbytes):
         size = max(SLAB_BYTES, nbytes)
@@ -54,16 +61,16 @@ class Pool:
         self.free.insert(bisect(self.free, (first, 0)), (first, size))
         return size, first
 
-    def _join(self, address, size):
+    def _join(self, start, size):
         """A piece has come back: join it with its free neighbours. Slabs never touch, so a piece never reaches into another slab."""
-        i = bisect(self.free, (address, 0))
-        if i < len(self.free) and self.free[i][0] == address + size:
+        i = bisect(self.free, (start, 0))
+        if i < len(self.free) and self.free[i][0] == start + size:
             size += self.free.pop(i)[1]
-        if i > 0 and sum(self.free[i - 1]) == address:
+        if i > 0 and sum(self.free[i - 1]) == start:
             i -= 1
-            address, more = self.free.pop(i)
+            start, more = self.free.pop(i)
             size += more
-        self.free.insert(i, (address, size))
+        self.free.insert(i, (start, size))
 
 
 _pool = Pool()
@@ -96,7 +103,7 @@ def empty(shape, dtype) -> np.ndarray:
         memory = np.empty(nbytes + ALIGNMENT, np.uint8)
         memory = memory[-address(memory) % ALIGNMENT:]
     else:
-        memory = np.asarray(_Lease(nbytes + -nbytes % ALIGNMENT))
+        memory = np.asarray(_Lease(whole(nbytes, ALIGNMENT)))
     return memory[:nbytes].view(dtype).reshape(shape)
 
 
@@ -104,18 +111,16 @@ def scratch(name, size, dtype) -> np.ndarray:
     """(threads, size) working space of a kernel, a row for each thread. It is kept and handed out again under the same name: its contents
     are what the last call left."""
     rows = _local.__dict__.setdefault("rows", {})
-    key, size, threads = (name, np.dtype(dtype)), int(size) + -int(size) % ALIGNMENT, numba.get_num_threads()
+    key, size, threads = (name, np.dtype(dtype)), whole(int(size), ALIGNMENT), numba.get_num_threads()
     if key not in rows or rows[key].shape[1] < size or rows[key].shape[0] < threads:
         rows[key] = empty((threads, size), dtype)
     return rows[key]
 
 
-def padded_channels(array, multiple) -> np.ndarray:
-    """The array itself, or a copy whose last axis is filled up with zeros to a multiple: kernels take whole vectors."""
-    missing = -array.shape[-1] % multiple
-    if not missing:
+def with_channels(array, C) -> np.ndarray:
+    """(...,C1) -> (...,C), C >= C1: the array itself, or a copy filled up with zeros. For weights and biases; larger arrays are read as they are."""
+    if array.shape[-1] == C:
         return array
-    wide = empty((*array.shape[:-1], array.shape[-1] + missing), array.dtype)
-    wide[..., :array.shape[-1]] = array
-    wide[..., array.shape[-1]:] = 0
+    wide = empty((*array.shape[:-1], C), array.dtype)
+    wide[..., :array.shape[-1]], wide[..., array.shape[-1]:] = array, 0
     return wide

@@ -110,7 +110,7 @@ def dx_add_formula(x, dz, so_far, a, b, c):
     return a * dz + b * x + c + so_far, []
 
 
-X, DX, SO_FAR, CHANNELS = 0, 1, 2, 3                                      # columns of the table of parts: three addresses, and C1, C2, ...
+X, DX, SO_FAR, CHANNELS, FIRST = range(5)                                 # columns of the table of parts: three addresses, its channels, the first
 WHOLE = -1                                                                # stands for y or dy, which has all channels
 
 
@@ -159,18 +159,18 @@ dx_pass, dx_add_pass = make_pass(dx_formula, [X, DX], DX, 3, 0), make_pass(dx_ad
 
 
 @jit
-def forward(table, firsts, weight, bias, y, mean, rstd, eps, silu):
-    """y, mean and rstd from the parts in the table; part i's channels are y's from firsts[i] on."""
+def forward(table, weight, bias, y, mean, rstd, eps, silu):
+    """y, mean and rstd from the parts in the table."""
     N, P, C = y.shape
     G, parts, columns = mean.shape[1], table.shape[0], table.shape[1]
     for n in prange(N):                                                   # owns picture n of y, mean and rstd
         numbers, strip, sums = np.zeros((2, C), y.dtype), np.zeros((2, C), y.dtype), np.zeros((2, C))
         for i in range(parts):
-            first_pixel(table, i * columns, numbers, firsts[i], n * P)    # the shift
+            first_pixel(table, i * columns, numbers, table[i, FIRST], n * P)    # the shift
         for p in range(0, P, STRIP):
             strip[:] = 0
             for i in range(parts):
-                statistics_pass(y, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
+                statistics_pass(y, table, i * columns, numbers, strip, table[i, FIRST], C, n * P + p, min(STRIP, P - p))
             for c in range(C):
                 sums[0, c] += strip[0, c]
                 sums[1, c] += strip[1, c]
@@ -191,9 +191,9 @@ def forward(table, firsts, weight, bias, y, mean, rstd, eps, silu):
         for p in range(0, P, STRIP):
             for i in range(parts):
                 if silu:
-                    output_silu_pass(y, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
+                    output_silu_pass(y, table, i * columns, numbers, strip, table[i, FIRST], C, n * P + p, min(STRIP, P - p))
                 else:
-                    output_pass(y, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
+                    output_pass(y, table, i * columns, numbers, strip, table[i, FIRST], C, n * P + p, min(STRIP, P - p))
 
 
 @emitter
@@ -205,11 +205,11 @@ def first_pixel(code, table, row, numbers, first, start):
 
 
 @jit
-def backward(table, firsts, dy, weight, bias, mean, rstd, dweight, dbias, silu):
-    """The parts' dx, which hold dz between the two passes; dweight and dbias (N,C) are each picture's own."""
+def backward(table, dy, weight, bias, mean, rstd, dweights, dbiases, dweight, dbias, silu):
+    """The parts' dx, which hold dz between the two passes; dweights and dbiases (N,C) are each picture's own, dweight and dbias (C,) their sums."""
     N, P, C = dy.shape
     G, parts, columns = mean.shape[1], table.shape[0], table.shape[1]
-    for n in prange(N):                                                   # owns picture n of every dx, dweight and dbias
+    for n in prange(N):                                                   # owns picture n of every dx, dweights and dbiases
         numbers, strip, sums = np.zeros((3, C), dy.dtype), np.zeros((2, C), dy.dtype), np.zeros((2, C))
         for c in range(C):
             m, r = np.float64(mean[n, c // (C // G)]), np.float64(rstd[n, c // (C // G)])
@@ -218,9 +218,9 @@ def backward(table, firsts, dy, weight, bias, mean, rstd, dweight, dbias, silu):
             strip[:] = 0
             for i in range(parts):
                 if silu:
-                    dz_silu_pass(dy, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
+                    dz_silu_pass(dy, table, i * columns, numbers, strip, table[i, FIRST], C, n * P + p, min(STRIP, P - p))
                 else:
-                    dz_pass(dy, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
+                    dz_pass(dy, table, i * columns, numbers, strip, table[i, FIRST], C, n * P + p, min(STRIP, P - p))
             for c in range(C):
                 sums[0, c] += strip[0, c]
                 sums[1, c] += strip[1, c]
@@ -228,7 +228,7 @@ def backward(table, firsts, dy, weight, bias, mean, rstd, dweight, dbias, silu):
             first, end, size = g * (C // G), (g + 1) * (C // G), P * (C // G)
             m, r, dxhat, dxhat_xhat = np.float64(mean[n, g]), np.float64(rstd[n, g]), 0.0, 0.0
             for c in range(first, end):
-                dbias[n, c], dweight[n, c] = sums[0, c], sums[1, c] * r
+                dbiases[n, c], dweights[n, c] = sums[0, c], sums[1, c] * r
                 dxhat += weight[c] * sums[0, c] / size
                 dxhat_xhat += weight[c] * sums[1, c] * r / size
             for c in range(first, end):
@@ -236,16 +236,25 @@ def backward(table, firsts, dy, weight, bias, mean, rstd, dweight, dbias, silu):
         for p in range(0, P, STRIP):
             for i in range(parts):
                 if table[i, SO_FAR] != 0:
-                    dx_add_pass(dy, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
+                    dx_add_pass(dy, table, i * columns, numbers, strip, table[i, FIRST], C, n * P + p, min(STRIP, P - p))
                 else:
-                    dx_pass(dy, table, i * columns, numbers, strip, firsts[i], C, n * P + p, min(STRIP, P - p))
+                    dx_pass(dy, table, i * columns, numbers, strip, table[i, FIRST], C, n * P + p, min(STRIP, P - p))
+    for c in range(C):
+        dw, db = 0.0, 0.0
+        for n in range(N):
+            dw += dweights[n, c]
+            db += dbiases[n, c]
+        dweight[c], dbias[c] = dw, db
 
 
 def parts_table(xs, dxs, so_far):
-    """The table of the parts, and the first channel of each. The arrays must live as long as it is used."""
-    rows = [[0 if array is None else address(array) for array in part] + [part[0].shape[-1]] for part in zip(xs, dxs, so_far)]
-    table = np.array(rows, np.int64)
-    return readonly(table), readonly(np.cumsum(table[:, CHANNELS]) - table[:, CHANNELS])
+    """The table of the parts. The arrays must live as long as it is used."""
+    rows, first = [], 0
+    for part in zip(xs, dxs, so_far):
+        channels = part[0].shape[-1]
+        rows.append([*(0 if array is None else address(array) for array in part), channels, first])
+        first += channels
+    return readonly(np.array(rows, np.int64))
 
 
 @kernel(group_norm_reference)
@@ -257,7 +266,7 @@ def group_norm(xs, weight, bias, groups, eps=1e-5, act=None):
             *xs, weight, bias)
     y, mean, rstd = empty(shape, dtype), np.empty((shape[0], groups), dtype), np.empty((shape[0], groups), dtype)
     nothing = [None] * len(xs)
-    forward(*parts_table(xs, nothing, nothing), readonly(weight), readonly(bias), y.reshape(shape[0], -1, shape[-1]), mean, rstd, eps,
+    forward(parts_table(xs, nothing, nothing), readonly(weight), readonly(bias), y.reshape(shape[0], -1, shape[-1]), mean, rstd, eps,
             act == "silu")
     return y, mean, rstd
 
@@ -272,7 +281,8 @@ def group_norm_backward(dy, xs, weight, bias, mean, rstd, act=None, so_far=None)
     fits = fits and len(so_far) == len(xs) and all(more is None or more.shape == x.shape for more, x in zip(so_far, xs))
     require("group_norm_backward", fits, "dy (N,...,C), xs (N,...,Ci), C in all, weight and bias (C,), mean and rstd (N,groups), so_far like xs",
             dy, *xs, weight, bias, mean, rstd, *so_far)
-    dxs, dweight, dbias = [empty(x.shape, x.dtype) for x in xs], np.empty((N, C)), np.empty((N, C))
-    backward(*parts_table(xs, dxs, so_far), readonly(dy).reshape(N, -1, C), readonly(weight), readonly(bias), readonly(mean), readonly(rstd),
-             dweight, dbias, act == "silu")
-    return dxs, dweight.sum(0).astype(dy.dtype), dbias.sum(0).astype(dy.dtype)
+    dxs, dweights, dbiases = [empty(x.shape, x.dtype) for x in xs], np.empty((N, C)), np.empty((N, C))
+    dweight, dbias = np.empty(C, dy.dtype), np.empty(C, dy.dtype)
+    backward(parts_table(xs, dxs, so_far), readonly(dy).reshape(N, -1, C), readonly(weight), readonly(bias), readonly(mean), readonly(rstd),
+             dweights, dbiases, dweight, dbias, act == "silu")
+    return dxs, dweight, dbias

@@ -1,4 +1,4 @@
-"""The squared error of two arrays, and its gradient: the loss, in one pass over memory each way.
+"""The squared error of two arrays, with a weight for each picture, and its gradient: the loss, in one pass over memory each way.
 
 Read first: `elementwise.py`.
 """
@@ -11,14 +11,19 @@ from .registry import kernel, require
 from .vector import emitter
 
 
-def squared_error_reference(a, b):
-    """The sum of (a - b)^2 over all elements, a and b of one shape."""
-    return float(np.sum(np.square(a - b, dtype=np.float64)))
+def squared_error_reference(a, b, weight=None):
+    """The sum of w (a - b)^2 over all elements, a and b of one shape (N,...); weight: (N,), or None for 1."""
+    return float(np.sum(along_first(weight, a) * np.square(a - b, dtype=np.float64)))
 
 
-def scaled_difference_reference(a, b, scale):
-    """scale (a - b)."""
-    return a.dtype.type(scale) * (a - b)
+def scaled_difference_reference(a, b, scale, weight=None):
+    """scale w (a - b), weight as in squared_error; scale is a number."""
+    return a.dtype.type(scale) * along_first(weight, a) * (a - b)
+
+
+def along_first(weight, a):
+    """(N,) shaped to multiply a (N,...)."""
+    return a.dtype.type(1) if weight is None else weight.reshape(-1, *[1] * (a.ndim - 1))
 
 
 # What the hardware wants: each array read once, and additions that need not wait for each other. A sum in one register is a chain: each addition
@@ -51,36 +56,53 @@ def squared_error_piece(code, sums, i, a, b, start, n):
 
 
 @jit
-def squared_error_pieces(sums, a, b):
-    for i in prange(sums.size):                                           # owns sums[i]
-        squared_error_piece(sums, i, a, b, i * PIECE, min(PIECE, a.size - i * PIECE))
+def squared_error_pieces(sums, a, b, weight):
+    """sums (rows, pieces) of the pieces of the rows of a and b, times the row's weight."""
+    (rows, pieces), n = sums.shape, a.shape[1]
+    for i in prange(rows * pieces):                                       # owns sums[row, piece]
+        row, piece = i // pieces, i % pieces
+        squared_error_piece(sums, i, a, b, row * n + piece * PIECE, min(PIECE, n - piece * PIECE))
+        sums[row, piece] *= weight[row]
 
 
 @emitter
-def scaled_difference_piece(code, y, a, b, scale, start, n):
+def scaled_difference_piece(code, y, a, b, scale, row, start, n):
+    """y = scale[row] (a - b) for n elements from `start` on."""
     def body(code, i):
         place = start + i
-        (y + place).on(code).store(((a + place).on(code).load() - (b + place).on(code).load()) * scale.on(code).splat())
+        (y + place).on(code).store(((a + place).on(code).load() - (b + place).on(code).load()) * (scale + row).on(code).splat())
     code.each(n, body)
 
 
 @jit
 def scaled_difference_pieces(y, a, b, scale):
-    for piece in prange((a.size + PIECE - 1) // PIECE):                   # a piece owns its elements of y
-        scaled_difference_piece(y, a, b, scale, piece * PIECE, min(PIECE, a.size - piece * PIECE))
+    rows, n = y.shape
+    pieces = (n + PIECE - 1) // PIECE
+    for i in prange(rows * pieces):                                       # a piece owns its elements of y
+        row, piece = i // pieces, i % pieces
+        scaled_difference_piece(y, a, b, scale, row, row * n + piece * PIECE, min(PIECE, n - piece * PIECE))
+
+
+def weighted_rows(name, a, b, weight):
+    """a and b as rows with a weight each, and the weights: as many rows as weights, or one of weight 1."""
+    fits = a.shape == b.shape and (weight is None or weight.shape == a.shape[:1] != ())
+    require(name, fits, "a and b of one shape (N,...), weight (N,)", a, b, weight)
+    weight = np.ones(1, a.dtype) if weight is None else weight
+    shape = len(weight), a.size // max(1, len(weight))
+    return readonly(a).reshape(shape), readonly(b).reshape(shape), weight
 
 
 @kernel(squared_error_reference)
-def squared_error(a, b):
-    require("squared_error", a.shape == b.shape, "a and b of one shape", a, b)
-    sums = np.empty(-(-a.size // PIECE), a.dtype)
-    squared_error_pieces(sums, readonly(a).reshape(-1), readonly(b).reshape(-1))
+def squared_error(a, b, weight=None):
+    a, b, weight = weighted_rows("squared_error", a, b, weight)
+    sums = np.empty((len(a), -(-a.shape[1] // PIECE)), a.dtype)
+    squared_error_pieces(sums, a, b, readonly(weight))
     return float(sums.sum(dtype=np.float64))
 
 
 @kernel(scaled_difference_reference)
-def scaled_difference(a, b, scale):
-    require("scaled_difference", a.shape == b.shape, "a and b of one shape", a, b)
+def scaled_difference(a, b, scale, weight=None):
     y = empty(a.shape, a.dtype)
-    scaled_difference_pieces(y.reshape(-1), readonly(a).reshape(-1), readonly(b).reshape(-1), readonly(np.array([scale], a.dtype)))
+    a, b, weight = weighted_rows("scaled_difference", a, b, weight)
+    scaled_difference_pieces(y.reshape(a.shape), a, b, readonly(weight * a.dtype.type(scale)))
     return y

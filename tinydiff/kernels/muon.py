@@ -17,8 +17,8 @@ import numba
 import numpy as np
 from numba import get_thread_id, prange
 
-from .attention_rows import pack_rows, whole
-from .buffers import address, scratch
+from .attention_rows import pack_rows
+from .buffers import address, scratch, whole
 from .jit import jit, readonly
 from .optimizer import check_groups
 from .products import product, symmetric_product

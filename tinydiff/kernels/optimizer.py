@@ -118,8 +118,8 @@ def squared_piece(code, sums, i, table, row):
 
     whole = n // (several * code.lanes)
     total = sum(code.loop(whole, chunk, code.zeros(several)), code.constant(0)).across(lambda a, b: a + b)
-    (sums + i).store_first(total)
     one, place = code.one_lane(), (sums + i).on(code.one_lane())
+    place.store(total.first_lane())
     rest = x.on(one) + whole * (several * code.lanes)
 
     def element(k, totals):

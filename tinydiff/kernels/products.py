@@ -4,8 +4,8 @@ Read first: `convolution.py`, `attention_rows.py`.
 """
 import numpy as np
 
-from .attention_rows import pack_columns, pack_rows, whole
-from .buffers import scratch
+from .attention_rows import pack_columns, pack_rows
+from .buffers import scratch, whole
 from .convolution import conv2d
 from .jit import jit, readonly
 from .registry import kernel, require
@@ -88,7 +88,7 @@ def matmul(a, b):
     (M, K), N, NB = a.shape, b.shape[1], tile_columns(lanes(a.dtype))
     if M * K * N > SMALL:
         return conv2d(a.reshape(M, 1, 1, K), b.reshape(1, 1, K, N)).reshape(M, N)
-    width = N + -N % NB
-    c, one = np.empty((M + -M % TILE_ROWS, width), a.dtype), readonly(np.ones(1, a.dtype))
+    width = whole(N, NB)
+    c, one = np.empty((whole(M, TILE_ROWS), width), a.dtype), readonly(np.ones(1, a.dtype))
     small_product(*flat(a), *flat(b), M, K, N, NB, one, scratch("matmul", K * width, a.dtype)[0], c.reshape(-1))
     return np.ascontiguousarray(c[:M, :N])

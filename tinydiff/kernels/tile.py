@@ -24,9 +24,15 @@ def tile_columns(lanes):
     return TILE_VECTORS * lanes
 
 
-def tile_step(a, b, c):
-    """One k: c[r][v] + a[r] b[v], c being a flat list of the rows' vectors. `a` gives row r's number, `b` points at B's row."""
-    vectors = [(b + v * b.code.lanes).load() for v in range(TILE_VECTORS)]
+def panel_parts(code, count):
+    """Codes for a panel's vectors, of which only the first `count` numbers are there."""
+    return [code.first(count - v * code.lanes) for v in range(TILE_VECTORS)]
+
+
+def tile_step(a, b, c, codes=None):
+    """One k: c[r][v] + a[r] b[v], c being a flat list of the rows' vectors. `a` gives row r's number, `b` points at B's row, whose vectors may have
+    codes of their own (`panel_parts`)."""
+    vectors = [(b + v * b.code.lanes).on(code).load() for v, code in enumerate(codes or [b.code] * TILE_VECTORS)]
     result = []
     for r in range(len(c) // TILE_VECTORS):
         number = a(r).splat()

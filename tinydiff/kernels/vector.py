@@ -56,13 +56,15 @@ def lanes(dtype) -> int:
 
 
 class Code:
-    """Where instructions are emitted: LLVM's builder, the element type (float32 or float64) and the number of lanes."""
+    """Where instructions are emitted: LLVM's builder, the element type (float32 or float64), the number of lanes, and which of them are read from
+    memory and written to it (mask; None: all)."""
 
-    def __init__(self, context, builder, element, lanes):
-        self.context, self.builder, self.element, self.lanes = context, builder, element, lanes
+    def __init__(self, context, builder, element, lanes, mask=None):
+        self.context, self.builder, self.element, self.lanes, self.mask = context, builder, element, lanes, mask
         self.vector = ir.VectorType(element, lanes)
         self.double = isinstance(element, ir.DoubleType)
         self.itemsize = 8 if self.double else 4
+        self.kind = f"v{lanes}f{8 * self.itemsize}"             # as LLVM calls such vectors
 
     def constant(self, number) -> "Vec":
         return Vec(self, ir.Constant(self.vector, [float(number)] * self.lanes))
@@ -71,8 +73,14 @@ class Code:
         return [self.constant(0)] * count
 
     def one_lane(self) -> "Code":
-        """The same place with vectors of one lane: for the last few elements of an array."""
+        """The same place with vectors of one lane."""
         return Code(self.context, self.builder, self.element, 1)
+
+    def first(self, count: "Int") -> "Code":
+        """The same place, where only the first `count` lanes are read (0 for the others) and written: none if that is 0 or negative, or all."""
+        numbers = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
+        mask = self.builder.icmp_signed("<", numbers, self.copies(count.value))
+        return Code(self.context, self.builder, self.element, self.lanes, mask)
 
     def address(self, number: "Int") -> "Ptr":
         """The array whose address is this number."""
@@ -105,17 +113,34 @@ class Code:
         return [Vec(vec.code, register) for vec, register in zip(state, registers)]
 
     def each(self, n, body):
-        """Emit body(code, offset) for every whole vector of n elements, then for the elements that are left, one at a time."""
-        whole, one = as_int(self, n) // self.lanes, self.one_lane()
-        self.loop(whole, lambda k, _: body(self, k * self.lanes) or [])
-        self.loop(n - whole * self.lanes, lambda k, _: body(one, whole * self.lanes + k) or [])
+        """Emit body(code, offset) for every whole vector of n elements, then for the elements that are left."""
+        whole = as_int(self, n) // self.lanes * self.lanes
+        self.loop(whole // self.lanes, lambda k, _: body(self, k * self.lanes) or [])
+        with self.builder.if_then((n - whole).above(0)):
+            body(self.first(n - whole), whole)
+
+    def copies(self, number):
+        """LLVM's vector with this number in every lane."""
+        b, undefined = self.builder, ir.Constant(ir.VectorType(number.type, self.lanes), ir.Undefined)
+        first = b.insert_element(undefined, number, I32(0))
+        return b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+
+    def llvm(self, name, result, *arguments):
+        """Call LLVM's intrinsic of this name."""
+        function = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, [a.type for a in arguments]), f"llvm.{name}")
+        return self.builder.call(function, arguments)
+
+    def either(self, condition, then, otherwise):
+        """Emit a branch: then() where the condition holds, else otherwise()."""
+        with self.builder.if_else(condition) as (yes, no):
+            with yes:
+                then()
+            with no:
+                otherwise()
 
     def call(self, name, *vecs) -> "Vec":
-        """Call LLVM's intrinsic of this name, such as fma or sqrt, lane by lane."""
-        full_name = f"llvm.{name}.v{self.lanes}f{64 if self.double else 32}"
-        function = cgutils.get_or_insert_function(
-            self.builder.module, ir.FunctionType(self.vector, [self.vector] * len(vecs)), full_name)
-        return Vec(self, self.builder.call(function, [vec.value for vec in vecs]))
+        """LLVM's intrinsic of this name, such as fma or sqrt, lane by lane."""
+        return Vec(self, self.llvm(f"{name}.{self.kind}", self.vector, *(vec.value for vec in vecs)))
 
 
 def as_int(code, number) -> "Int":
@@ -162,29 +187,26 @@ class Ptr:
         return Ptr(code, self.value)
 
     def load(self) -> "Vec":
-        b = self.code.builder
-        return Vec(self.code, b.load(b.bitcast(self.value, self.code.vector.as_pointer()), align=self.code.itemsize))
+        code, place = self.code, self.code.builder.bitcast(self.value, self.code.vector.as_pointer())
+        if code.mask is None:
+            return Vec(code, code.builder.load(place, align=code.itemsize))
+        return Vec(code, code.llvm(f"masked.load.{code.kind}.p0", code.vector, place, I32(code.itemsize), code.mask, code.constant(0).value))
 
     def store(self, vec):
-        b = self.code.builder
-        b.store(vec.value, b.bitcast(self.value, self.code.vector.as_pointer()), align=self.code.itemsize)
-
-    def store_first(self, vec):
-        """Store the first lane only."""
-        self.code.builder.store(self.code.builder.extract_element(vec.value, I32(0)), self.value)
+        code, place = self.code, self.code.builder.bitcast(self.value, self.code.vector.as_pointer())
+        if code.mask is None:
+            code.builder.store(vec.value, place, align=code.itemsize)
+        else:
+            code.llvm(f"masked.store.{code.kind}.p0", ir.VoidType(), vec.value, place, I32(code.itemsize), code.mask)
 
     def splat(self) -> "Vec":
         """One number, copied to all lanes."""
-        b, vector = self.code.builder, self.code.vector
-        first = b.insert_element(ir.Constant(vector, ir.Undefined), b.load(self.value), I32(0))
-        return Vec(self.code, b.shuffle_vector(first, ir.Constant(vector, ir.Undefined),
-                                               ir.Constant(ir.VectorType(I32, self.code.lanes), [0] * self.code.lanes)))
+        return Vec(self.code, self.code.copies(self.code.builder.load(self.value)))
 
     def fetch(self):
         """Ask for this address's cache line, which will be needed later, to be brought into the second-level cache meanwhile."""
-        b, byte = self.code.builder, ir.IntType(8).as_pointer()
-        prefetch = cgutils.get_or_insert_function(b.module, ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]), "llvm.prefetch.p0")
-        b.call(prefetch, [b.bitcast(self.value, byte), I32(0), I32(2), I32(1)])         # to read; into the second level; data
+        place = self.code.builder.bitcast(self.value, ir.IntType(8).as_pointer())
+        self.code.llvm("prefetch.p0", ir.VoidType(), place, I32(0), I32(2), I32(1))     # to read; into the second level; data
 
     def integer(self) -> Int:
         """The element of an array of int64."""
@@ -232,9 +254,7 @@ class Vec:
 
     def to(self, code) -> "Vec":
         """The first lane, copied to all lanes of `code`'s vectors."""
-        b, undefined = code.builder, ir.Constant(code.vector, ir.Undefined)
-        first = b.insert_element(undefined, b.extract_element(self.value, I32(0)), I32(0))
-        return Vec(code, b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, code.lanes), [0] * code.lanes)))
+        return Vec(code, code.copies(code.builder.extract_element(self.value, I32(0))))
 
     def across(self, combine) -> "Vec":
         """All lanes combined by a function of two Vecs, in every lane of the result: halves are combined until one is left."""

@@ -26,7 +26,7 @@ import numba
 import numpy as np
 from numba import get_thread_id, prange
 
-from .buffers import empty, scratch
+from .buffers import empty, scratch, whole, with_channels
 from .jit import jit, readonly
 from .tile import OUTER_ROWS, TILE_VECTORS, tile_columns, tile_load, tile_step, tile_store
 from .vector import CACHE_LINE, TILE_ROWS, choose, emitter, lanes
@@ -69,15 +69,17 @@ def gather_tile(x, tile, rows, columns, padding, doubled, VL, V, slot, T, panel,
     start = ((n * H + h) * W + w) * C
     interior = h >= 0 and w >= 0 and h + size <= H and w + size <= W
     for c in range(0, C, VL):
-        if doubled and interior:
-            transform_doubled_input(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
+        inside = interior and c + VL <= C
+        if doubled and inside:
+            transform_doubled_input(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, 0, 0, 0, 0, 0, zeros, 0,
+                                    zeros, 0, 0, 0)
         elif doubled:
-            transform_doubled_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w,
+            transform_doubled_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w, C - c,
                                          zeros, 0, zeros, 0, 0, 0)
-        elif interior:
-            transform_input(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
+        elif inside:
+            transform_input(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
         else:
-            transform_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w,
+            transform_input_edge(x, start + c, W * C, C, V, c * T + slot * VL, 6 * panel, panel, zeros, 0, -h, H - h, -w, W - w, C - c,
                                  zeros, 0, zeros, 0, 0, 0)
 
 
@@ -110,15 +112,16 @@ def forward(x, u, bias, bias_step, residual, add, y, padding, doubled, paired, g
 
     doubled: of x as if upsampled by 2. paired: the result is summed over 2 x 2 pixels. groups: parts that the output channels are worked on in.
     """
-    N, H, W, C = x.shape
+    N, H, W, _ = x.shape
     _, OH, OW, F = y.shape
     step = 2 if paired else 4                                                   # a tile's pixels of y, a side
     rows, columns, NB = (OH + step - 1) // step, (OW + step - 1) // step, 2 * VL
-    tiles, v_panel, m_panel, u_panel = N * rows * columns, T * C + VL, T * F + VL, u.shape[1]   # + VL: or they would meet in the same cache lines
+    C, panels = whole(x.shape[3], VL), whole(F, NB) // NB                       # of V: whole vectors; of M: whole panels
+    tiles, v_panel, m_panel, u_panel = N * rows * columns, T * C + VL, T * panels * NB + VL, u.shape[1]    # + VL: not in the same cache lines
     blocks = (tiles + T - 1) // T
     for item in prange(groups * blocks):                                        # owns a group of channels of y in a block of tiles
         group, block = item // blocks, item % blocks
-        f_start, f_end = group * (F // NB) // groups * NB, (group + 1) * (F // NB) // groups * NB
+        f_start, f_end = group * panels // groups * NB, (group + 1) * panels // groups * NB
         V = space[get_thread_id()]
         M, dustbin = V[36 * v_panel:], V[36 * (v_panel + m_panel):]
         first = block * T
@@ -136,21 +139,21 @@ def forward(x, u, bias, bias_step, residual, add, y, padding, doubled, paired, g
         for slot in range(count):
             tile = first + slot
             n, h, w = tile // (rows * columns), tile // columns % rows * step, tile % columns * step
-            interior = h + 4 <= OH and w + 4 <= OW
-            for f in range(f_start, f_end, VL):
+            for f in range(f_start, min(f_end, F), VL):
+                interior = h + 4 <= OH and w + 4 <= OW and f + VL <= F
                 m, target, b = f // NB * T * NB + slot * NB + f % NB, ((n * OH + h) * OW + w) * F + f, n * bias_step + f
                 r, r_row, r_column = (target, OW * F, F) if add else (0, 0, 0)          # without residual the same zeros, again and again
                 if doubled:
-                    transform_doubled_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, bias, b,
+                    transform_doubled_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, F - f, bias, b,
                                              residual, r, r_row, r_column)
                 elif paired:
-                    transform_paired_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, bias, b,
+                    transform_paired_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, F - f, bias, b,
                                             residual, r, r_row, r_column)
                 elif interior:
-                    transform_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, 0, 0, 0, bias, b,
+                    transform_output(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, 0, 0, 0, 0, bias, b,
                                      residual, r, r_row, r_column)
                 else:
-                    transform_output_edge(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, bias, b,
+                    transform_output_edge(M, m, 6 * m_panel, m_panel, y, target, OW * F, F, dustbin, 0, 0, OH - h, 0, OW - w, F - f, bias, b,
                                           residual, r, r_row, r_column)
 
 
@@ -160,10 +163,11 @@ def weight_gradient_slices(x, dy, du, padding, doubled, T, VL, space, zeros):
 
     doubled: x is read as if upsampled by 2.
     """
-    N, H, W, C = x.shape
+    N, H, W, _ = x.shape
     _, OH, OW, F = dy.shape
     rows, columns, NB, S, panel = (OH + 3) // 4, (OW + 3) // 4, 2 * VL, du.shape[0], du.shape[2]
-    tiles, v_panel, m_panel = N * rows * columns, T * C + VL, T * F + VL
+    C, F_whole = whole(x.shape[3], VL), whole(F, NB)                                # of V and du: whole vectors; of M and du: whole panels
+    tiles, v_panel, m_panel = N * rows * columns, T * C + VL, T * F_whole + VL
     blocks, c_rows = (tiles + T - 1) // T, min(VL, OUTER_ROWS)
     for s in prange(S):                                                         # a slice owns du[s]
         V = space[get_thread_id()]
@@ -175,13 +179,13 @@ def weight_gradient_slices(x, dy, du, padding, doubled, T, VL, space, zeros):
                 tile = first + slot
                 gather_tile(x, tile, rows, columns, padding, doubled, VL, V, slot, T, v_panel, zeros)
                 n, h, w = tile // (rows * columns), tile // columns % rows * 4, tile % columns * 4
-                interior = h + 4 <= OH and w + 4 <= OW
-                for f in range(0, F, VL):
+                for f in range(0, F_whole, VL):
+                    interior = h + 4 <= OH and w + 4 <= OW and f + VL <= F
                     source, m = ((n * OH + h) * OW + w) * F + f, f // NB * T * NB + slot * NB + f % NB
                     if interior:
-                        transform_gradient(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
+                        transform_gradient(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
                     else:
-                        transform_gradient_edge(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, OH - h, 0, OW - w,
+                        transform_gradient_edge(dy, source, OW * F, F, M, m, 6 * m_panel, m_panel, zeros, 0, 0, OH - h, 0, OW - w, F - f,
                                                 zeros, 0, zeros, 0, 0, 0)
             for p in range(36):
                 if doubled and skipped(p):
@@ -189,10 +193,10 @@ def weight_gradient_slices(x, dy, du, padding, doubled, T, VL, space, zeros):
                 if not doubled:
                     fetch_tiles(x, first + T, T, rows, columns, 2 - padding, p)
                 fetch_tiles(dy, first + T, T, rows, columns, 0, p)
-                for f in range(0, F, NB):
+                for f in range(0, F_whole, NB):
                     for c in range(0, C, c_rows):
                         panel_product_transposed(V, p * v_panel + c // VL * T * VL + c % VL, M, p * m_panel + f * T,
-                                                 du, (s * 36 + p) * panel + c * F + f, F, count, fresh, zeros)
+                                                 du, (s * 36 + p) * panel + c * F_whole + f, F_whole, count, fresh, zeros)
 
 
 @emitter
@@ -228,10 +232,10 @@ def transform_weights(w, u, VL, zeros):
         for c in range(first, first + VL):
             for f in range(f_panel * NB, (f_panel + 1) * NB, VL):
                 transform_weight(w, c * F + f, 3 * C * F, C * F, u, (f_panel * C + c) * NB + f % NB, 6 * panel, panel,
-                                 zeros, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
+                                 zeros, 0, 0, 0, 0, 0, 0, zeros, 0, zeros, 0, 0, 0)
 
 
-# Calls from Python. Channels are whole vectors here: C a multiple of `lanes`, F of NB (the gradient: both of NB).
+# Calls from Python.
 
 def tiles_in_block(OH, OW, rows):
     """Tiles that are transformed together: few, so that their panels stay in cache; more where pictures are small and channels are many."""
@@ -245,22 +249,24 @@ def channel_groups(blocks, panels):
 
 
 def winograd(x, w, bias, padding, residual, doubled=False, paired=False) -> np.ndarray:
-    """(N,H,W,C) x (3,3,C,F) -> (N,H+2p-2,W+2p-2,F); bias (F,) or (N,F); residual like the result, or None.
+    """(N,H,W,C) x (3,3,C,F) -> (N,H+2p-2,W+2p-2,F); bias None, (F,) or (N,F); residual like the result, or None.
 
     doubled: (N,2H,2W,F), of x upsampled by 2. paired: (N,H/2,W/2,F), the sums over 2 x 2 pixels. With these, padding is 1.
     """
-    N, H, W, C = x.shape
-    F, VL = w.shape[3], lanes(x.dtype)
+    (N, H, W, C), F, VL = x.shape, w.shape[3], lanes(x.dtype)
+    C_whole, F_whole = whole(C, VL), whole(F, 2 * VL)               # the weights are filled up with zeros, pictures are not
     OH, OW = (2 * n if doubled else n // 2 if paired else n + 2 * padding - 2 for n in (H, W))
     y = empty((N, OH, OW, F), x.dtype)
     T, size = tiles_in_block(OH, OW, TILE_ROWS), 2 if paired else 4
-    groups = channel_groups(-(-N * -(-OH // size) * -(-OW // size) // T), F // (2 * VL))
+    groups = channel_groups(-(-N * -(-OH // size) * -(-OW // size) // T), F_whole // (2 * VL))
     zeros = np.zeros(VL, x.dtype)
-    u = empty((36, C * F + VL), x.dtype)
+    u = empty((36, C_whole * F_whole + VL), x.dtype)
+    w = with_channels(with_channels(w, F_whole).reshape(3, 3, C * F_whole), C_whole * F_whole).reshape(3, 3, C_whole, F_whole)
     transform_weights(readonly(w), u, VL, readonly(zeros))
-    space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)
+    bias = np.zeros(F_whole, x.dtype) if bias is None else with_channels(bias, F_whole)
+    space = scratch("winograd", 36 * (T * (C_whole + F_whole) + 2 * VL) + VL, x.dtype)
     add, more = residual is not None, np.zeros((1, 1, 1, VL), x.dtype) if residual is None else residual
-    forward(readonly(x), u, readonly(bias).reshape(-1), F if bias.ndim == 2 else 0, readonly(more), add, y, padding, doubled, paired,
+    forward(readonly(x), u, readonly(bias).reshape(-1), F_whole if bias.ndim == 2 else 0, readonly(more), add, y, padding, doubled, paired,
             groups, T, VL, space, readonly(zeros))
     return y
 
@@ -268,15 +274,16 @@ def winograd(x, w, bias, padding, residual, doubled=False, paired=False) -> np.n
 def winograd_dw(x, dy, padding, doubled=False) -> np.ndarray:
     """(N,H,W,C), (N,OH,OW,F) -> (3,3,C,F); doubled: of x upsampled by 2."""
     C, F, VL = x.shape[3], dy.shape[3], lanes(x.dtype)
+    C_whole, F_whole = whole(C, VL), whole(F, 2 * VL)
     tiles = len(dy) * -(-dy.shape[1] // 4) * -(-dy.shape[2] // 4)
     T = 32 if dy.shape[1] * dy.shape[2] <= 64 <= tiles else 16
-    blocks = -(-tiles // T)
-    slices = min(blocks, next((s for s in (16, 8, 4) if s * 36 * C * F <= 2 ** 21), 2))     # at most 8 MB in float32, or two of them
-    du, dw = empty((slices, 36, C * F + VL), x.dtype), empty((3, 3, C, F), x.dtype)         # + VL: as in `forward`
+    blocks, size = -(-tiles // T), C_whole * F_whole
+    slices = min(blocks, next((s for s in (16, 8, 4) if s * 36 * size <= 2 ** 21), 2))      # at most 8 MB in float32, or two of them
+    du, dw = empty((slices, 36, size + VL), x.dtype), empty((3, 3, C_whole, F_whole), x.dtype)      # + VL: as in `forward`
     if doubled:
         grid = du.reshape(slices, 6, 6, du.shape[2])
         grid[:, SKIPPED], grid[:, :, SKIPPED] = 0, 0
-    space = scratch("winograd", 36 * (T * (C + F) + 2 * VL) + VL, x.dtype)
+    space = scratch("winograd", 36 * (T * (C_whole + F_whole) + 2 * VL) + VL, x.dtype)
     weight_gradient_slices(readonly(x), readonly(dy), du, padding, doubled, T, VL, space, readonly(np.zeros(2 * VL, x.dtype)))
     weight_gradient_sum(du, dw, VL)
-    return dw
+    return dw[:, :, :C, :F]

@@ -91,12 +91,15 @@ def two_dimensional(transform, grid):
 def make_transform(transform, size, source_edges=False, target_edges=False, output=False):
     """Emitter of: target grid = transform of the size x size source grid, all strides given; of an output also + bias + a grid of `more`.
 
-    source_edges: rows outside [top, bottom) and columns outside [left, right) are read at `outside`, where zeros are. target_edges: there
-    they are written to `outside`, a dustbin.
+    source_edges: rows outside [top, bottom) and columns outside [left, right) are read at `outside`, where zeros are, and of each vector only the
+    first `channels` numbers, zeros for the rest. target_edges: rows and columns outside are written to `outside`, a dustbin, and of each vector
+    only so many numbers.
     """
     @emitter
-    def run(code, source, s, s_row, s_column, target, t, t_row, t_column, outside, o, top, bottom, left, right, biases, b, more, r, r_row, r_column):
+    def run(code, source, s, s_row, s_column, target, t, t_row, t_column, outside, o, top, bottom, left, right, channels, biases, b,
+            more, r, r_row, r_column):
         source, target, outside, more = source + s, target + t, outside + o, more + r
+        part = code.first(channels) if source_edges or target_edges else code
 
         def at(grid, i, j, i_stride, j_stride, edges):
             place = grid + i * i_stride + j * j_stride
@@ -105,12 +108,20 @@ def make_transform(transform, size, source_edges=False, target_edges=False, outp
             inside = code.builder.and_(Int(code, I64(i)).between(top, bottom), Int(code, I64(j)).between(left, right))
             return choose(inside, place, outside)
 
-        grid = [[at(source, i, j, s_row, s_column, source_edges).load() for j in range(size)] for i in range(size)]
-        for i, row in enumerate(two_dimensional(transform, grid)):
-            for j, vec in enumerate(row):
-                if output:
-                    vec = vec + (biases + b).load() + at(more, i, j, r_row, r_column, target_edges).load()
-                at(target, i, j, t_row, t_column, target_edges).store(vec)
+        def write(result, code):
+            for i, row in enumerate(result):
+                for j, vec in enumerate(row):
+                    if output:
+                        vec = vec + (biases + b).load() + at(more, i, j, r_row, r_column, target_edges).on(code).load()
+                    at(target, i, j, t_row, t_column, target_edges).on(code).store(vec)
+
+        reader = part if source_edges else code
+        grid = [[at(source, i, j, s_row, s_column, source_edges).on(reader).load() for j in range(size)] for i in range(size)]
+        result = two_dimensional(transform, grid)
+        if target_edges:                                                        # a store of some lanes takes long on some processors
+            code.either(channels.above(code.lanes - 1), lambda: write(result, code), lambda: write(result, part))
+        else:
+            write(result, code)
     return run
 
 

@@ -5,6 +5,7 @@ gradient, weight gradient) and the derivation, step by step, are in kernels/conv
 
 Read first: `linear.py`.
 """
+import itertools
 from functools import partial
 
 import numpy as np
@@ -29,8 +30,8 @@ def conv2d(x, w, bias=None, stride=1, padding=0, residual=None):
     check_conv2d(xs, w, bias, stride, padding, residual)
     bias_ndim, has_residual = 0 if bias is None else bias.ndim, residual is not None
     size, kernel_size = xs[0].shape[1:3], w.shape[:2]
-    ends = np.cumsum([part.shape[3] for part in xs])
-    ws = np.split(w, ends[:-1], axis=2)                     # what each part of the channels meets
+    ends = list(itertools.accumulate(part.shape[3] for part in xs))
+    ws = [w[:, :, end - part.shape[3]:end] for part, end in zip(xs, ends)]      # what each part of the channels meets
 
     y = residual
     for part, part_w in zip(xs, ws):

@@ -60,17 +60,22 @@ def max(x, axis=None, keepdims=False):
 
 
 @primitive
-def mse(a, b):
-    """Mean of (a - b)^2 over all n entries: (...) and (...) -> one number, (). da = dy 2 (a - b) / n, db = -da."""
+def mse(a, b, weight=None):
+    """Mean of w (a - b)^2 over all n entries: (...) and (...) -> one number, (). da = dy 2 w (a - b) / n, db = -da.
+
+    weight: None, or an array with a number w for each entry of the first axis, (N,); no gradient flows to it.
+    """
     a_shape, b_shape = shapes_of("mse", a, b)
     shape = np.broadcast_shapes(a_shape, b_shape)
     n = math.prod(shape)
     if n == 0:
         raise ValueError(f"mse: no entries to average in shapes {a_shape} and {b_shape}")
+    if weight is not None and weight.shape != shape[:1]:
+        raise ValueError(f"mse: weight {weight.shape} must have one number for each entry of the first axis of {shape}")
     dtype = np.result_type(a, b)
     a, b = (np.broadcast_to(np.asarray(x, dtype), shape) for x in (a, b))
 
     def backward(dy):
-        return (lambda: unbroadcast(kernels.scaled_difference(a, b, 2 / n * float(dy)), a_shape),
-                lambda: unbroadcast(kernels.scaled_difference(b, a, 2 / n * float(dy)), b_shape))
-    return dtype.type(kernels.squared_error(a, b) / n), backward
+        return (lambda: unbroadcast(kernels.scaled_difference(a, b, 2 / n * float(dy), weight), a_shape),
+                lambda: unbroadcast(kernels.scaled_difference(b, a, 2 / n * float(dy), weight), b_shape), None)
+    return dtype.type(kernels.squared_error(a, b, weight) / n), backward
