@@ -104,6 +104,14 @@ def test_shapes_and_dtypes_that_do_not_fit_raise(name, data):
     check_close(name, results, run(name, KERNELS[name].reference, wide(changed)), other.dtype)
 
 
+@pytest.mark.parametrize("F", [1, 20])
+def test_more_padding_than_the_filter_reaches(F):
+    """A rim of the output then sees no pixel, and the input gradient is a convolution of dy with its rim cut off."""
+    rng = np.random.default_rng(0)
+    dy, w = rng.standard_normal((1, 9, 10, F)), rng.standard_normal((3, 3, 2, F))
+    np.testing.assert_allclose(KERNELS["conv2d_dx"].fast(dy, w, (5, 6), 1, 3), KERNELS["conv2d_dx"].reference(dy, w, (5, 6), 1, 3), rtol=1e-12)
+
+
 def test_no_pictures():
     """A batch of none gives none, and weights no gradient."""
     for size, w_shape, stride in ((8, (3, 3, 5, 7), 1), (8, (3, 3, 5, 7), 2), (8, (1, 1, 5, 7), 1), (8, (3, 3, 3, 7), 1)):

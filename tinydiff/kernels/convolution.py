@@ -225,14 +225,16 @@ def turn(w, turned):
 
 
 def framed(x, padding) -> np.ndarray:
-    """(N,H,W,C) -> (N,H + 2 padding,W + 2 padding,C): the picture in a frame of zeros. A few numbers beyond its end may be read too."""
+    """(N,H,W,C) -> (N,H + 2 padding,W + 2 padding,C): the picture in a frame of zeros, or cut where the padding is negative. A few numbers beyond
+    its end may be read too."""
     N, H, W, C = x.shape
     shape = N, H + 2 * padding, W + 2 * padding, C
     size = math.prod(shape)
     memory = empty((size + OUTER_ROWS,), x.dtype)
     memory[:] = 0
     frame = memory[:size].reshape(shape)
-    frame[:, padding:padding + H, padding:padding + W] = x
+    first, cut = max(padding, 0), max(-padding, 0)
+    frame[:, first:first + H - 2 * cut, first:first + W - 2 * cut] = x[:, cut:H - cut, cut:W - cut]
     return frame
 
 
