@@ -12,9 +12,10 @@ Four contenders learn from the same faces, all but the last 300, which are held 
 The last two train the reference U-Net, with the batch of 16 that the first of them has. A leg is a contender and a time, from the start of its
 process to its last step. A learning rate that falls to zero needs a run of its own for each time; the last two have a constant one, so that one run
 passes all the times. Each leg is saved when it is done, and a second call goes on with the first that is missing. All legs are then judged alike:
-1,000 samples by 25 steps of DDIM from the same noise; their sliced Wasserstein distance to held-out faces, the mean over four groups of 250 and the
-standard deviation among these; the error of the guessed x_0 on the held-out faces at ten log SNRs; and how many samples are suspiciously near to a
-training face. OUT/sheets has 64 samples of each, uncurated, and for each time a picture of the first eight of all.
+1,000 samples by 25 steps of DDIM from the same noise, with the autoguidance that belongs to the recipe of the first two; their sliced Wasserstein
+distance to held-out faces, the mean over four groups of 250 and the standard deviation among these; the error of the guessed x_0 on the held-out
+faces at ten log SNRs, without guidance; and how many samples are suspiciously near to a training face. OUT/sheets has 64 samples of each, uncurated,
+and for each time a picture of the first eight of all.
 
     python benchmarks/race.py --data cats64.zip --minutes 4 --contenders tinydiff --variant="--optimizer adamw --batch 16" --variant="--lr 6e-3"
 
@@ -83,7 +84,8 @@ def fitting_steps(step, seconds):
     return steps
 
 
-# The legs of one run, in a process of its own: name, faces, minutes, folder -> at each of these times the averaged weights and the number of steps.
+# The legs of one run, in a process of its own: name, faces, minutes, folder -> at each of these times the averaged weights, those
+# that autoguidance leads away from, if any, and the number of steps.
 
 def tinydiff_legs(name, faces, minutes, folder):
     config, unet = contender(name)
@@ -94,7 +96,7 @@ def tinydiff_legs(name, faces, minutes, folder):
     run = trainer(replace(config, max_steps=fitting_steps(trainer(config).step, 60 * minutes[0])))
     while run.global_step < run.total_steps:
         run.step()
-    yield run.ema.model.state_dict(), run.global_step
+    yield run.ema.model.state_dict(), run.weak.state_dict(), run.global_step
 
 
 def torch_legs(name, faces, minutes, folder):
@@ -111,14 +113,14 @@ def torch_legs(name, faces, minutes, folder):
         for end in minutes:
             while time.perf_counter() - START < 60 * end:
                 run.step(None)
-            yield run.averaged_weights(), run.steps
+            yield run.averaged_weights(), None, run.steps
     else:
         trial = new()
         steps = fitting_steps(lambda: trial.step(EPOCHS), 60 * minutes[0])
         run = new()
         while run.steps < steps:
             run.step(steps)
-        yield run.averaged_weights(), run.steps
+        yield run.averaged_weights(), run.weak, run.steps
 
 
 def leg_folder(out, name, minutes):
@@ -128,13 +130,15 @@ def leg_folder(out, name, minutes):
 def run_legs(name, minutes, data, out):
     faces = np.asarray(td.data.load_images(data, 64, limit=10**6).images[:-HELD_OUT])
     legs = torch_legs if name.startswith("torch") else tinydiff_legs
-    for mark, (weights, steps) in zip(minutes, legs(name, faces, minutes, out)):
+    for mark, (weights, weak, steps) in zip(minutes, legs(name, faces, minutes, out)):
         seconds = time.perf_counter() - START
         facts = dict(name=name, minutes=mark, steps=steps, pictures=steps * contender(name)[0].batch, seconds=seconds)
         folder = leg_folder(out, name, mark)
         folder.mkdir(exist_ok=True)
         np.savez(folder / "weights.part.npz", **weights)
         (folder / "leg.json").write_text(json.dumps(facts))
+        if weak:
+            np.savez(folder / "weak.npz", **weak)
         (folder / "weights.part.npz").replace(folder / "weights.npz")       # whoever finds it finds a whole leg
 
 
@@ -152,12 +156,18 @@ def run_missing(name, minutes, data, out):
 def judge(name, folder, training, held_out, usual):
     """The leg's figures, and its sheet. usual: the median distance from a held-out face to its nearest training face."""
     config, unet = contender(name)
-    model = td.nn.UNet(unet, rng=np.random.default_rng(0))
-    with np.load(folder / "weights.npz") as weights:
-        model.load_state_dict(dict(weights))
     schedule = td.diffusion.SCHEDULES[config.schedule](config.T)
-    denoise = td.diffusion.denoiser(model.eval(), schedule, config.target)
-    samples = sample(td.diffusion.clip_x0(denoise), schedule)
+
+    def denoiser(name):
+        model = td.nn.UNet(unet, rng=np.random.default_rng(0)).eval()
+        with np.load(folder / f"{name}.npz") as weights:
+            model.load_state_dict(dict(weights))
+        return td.diffusion.denoiser(model, schedule, config.target)
+
+    denoise = guided = denoiser("weights")
+    if config.autoguidance != 1:
+        guided = td.diffusion.guide(denoise, denoiser("weak"), config.autoguidance)
+    samples = sample(td.diffusion.clip_x0(guided), schedule)
     td.report.grid(samples[:SHEET]).save(folder.parent / "sheets" / f"{folder.name}.png")
     np.save(folder / "samples.npy", samples)
     near = int((td.metrics.nearest(samples, training).distance < usual / 2).sum())

@@ -15,6 +15,7 @@ from tinydiff.diffusion.weights import WEIGHTS
 from tinydiff.kernels.muon import COEFFICIENTS, ITERATIONS
 from tinydiff.training.batches import training_batch
 from tinydiff.training.optim import warmup_cosine
+from tinydiff.training.trainer import WEAK_AT
 
 from machine import HAS_BFLOAT16
 from torch_unet import TorchUNet, from_torch, load_weights, owner
@@ -57,6 +58,7 @@ class TorchRun:
         load_weights(self.net, model.state_dict())
         self.net = self.net.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.net)
+        self.weak = None        # as Trainer.weak
         self.schedule = SCHEDULES[config.schedule](config.T)
         params = list(self.net.parameters())
         matrices = [p for p in params if config.optimizer == "muon" and p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= 16]
@@ -84,6 +86,8 @@ class TorchRun:
         self.muon.step(lr)
         self.steps += 1
         self._move_average()
+        if self.as_ours and self.weak is None and self.steps >= WEAK_AT * total:
+            self.weak = self.averaged_weights()
 
     @torch.no_grad()
     def _move_average(self):

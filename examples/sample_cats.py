@@ -51,11 +51,14 @@ class Network:
             raise ValueError(f"{error}: train one first (python examples/train_cats.py), or give --run the folder of a run, or its "
                              "checkpoint.npz") from None
         self.crc32 = zlib.crc32(saved.path.read_bytes())
-        self.model, self.target = saved.ema.model.eval(), saved.config.target
+        self.model, self.weak, self.target = saved.ema.model.eval(), saved.weak, saved.config.target
         self.schedule = SCHEDULES[saved.config.schedule](saved.config.T)
         self.size = saved.model.config.image_size
         self.sampler, self.steps, self.seed = or_else(args.sampler, saved.config.sampler), or_else(args.steps, saved.config.steps), args.seed
         self.times = timesteps(self.schedule, self.steps, or_else(args.spacing, "trailing"))
+        self.autoguidance = or_else(args.autoguidance, saved.config.autoguidance)
+        if self.weak is None and args.autoguidance is not None:
+            raise ValueError(f"--autoguidance: {saved.path} holds no network of an earlier time, which it would lead away from")
         self.threshold, self.guidance, self.rescale, self.label = args.threshold, args.guidance, args.rescale, None
         if args.label is not None:
             names = saved.data.get("label_names", [])
@@ -67,11 +70,15 @@ class Network:
 
     def denoise(self, n):
         """The denoiser for n pictures."""
-        denoise = denoiser(self.model, self.schedule, self.target)
+        denoise = self.autoguided(None)
         if self.label is not None:
-            with_label = denoiser(self.model, self.schedule, self.target, np.full(n, self.label))
-            denoise = guide(with_label, denoise, self.guidance, self.rescale)
+            denoise = guide(self.autoguided(np.full(n, self.label)), denoise, self.guidance, self.rescale)
         return THRESHOLDS[self.threshold](denoise)
+
+    def autoguided(self, y):
+        """The network's denoiser for labels y, or none, led away from that of the same network at an earlier time."""
+        denoise = denoiser(self.model, self.schedule, self.target, y)
+        return guide(denoise, denoiser(self.weak, self.schedule, self.target, y), self.autoguidance) if self.weak else denoise
 
     def noise(self, first, n):
         """x_T (n,H,W,3) of pictures first to first+n-1."""
@@ -186,6 +193,7 @@ def parser():
     p.add_argument("--label", metavar="NAME", help="what to draw, for a network that was trained with labels")
     p.add_argument("--guidance", type=float, default=1, metavar="SCALE", help="how much more than usual the label counts (%(default)s: no more)")
     p.add_argument("--rescale", type=float, default=0, metavar="PART", help="how much of guidance's contrast is taken back, 0 to 1 (%(default)s)")
+    p.add_argument("--autoguidance", type=float, metavar="SCALE", help="how far to lead away from the network of an earlier time, 1: off (the run's)")
     p.add_argument("--threshold", choices=list(THRESHOLDS), default="clip", help="what keeps the guesses of x_0 within -1 to 1 (%(default)s)")
     way = p.add_mutually_exclusive_group()
     way.add_argument("--inpaint", metavar="PICTURE", help="paint a part of it anew, with RePaint")

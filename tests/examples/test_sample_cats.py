@@ -104,10 +104,10 @@ def test_interpolation_begins_and_ends_with_the_two_pictures(runs, example, tmp_
 
 def test_labels_and_guidance(runs, example, tmp_path):
     for name, flags in (("none", []), ("black", ["--label", "black"]), ("strong", ["--label", "black", "--guidance", 4]),
-                        ("rescaled", ["--label", "black", "--guidance", 4, "--rescale", 0.7])):
+                        ("rescaled", ["--label", "black", "--guidance", 4, "--rescale", 0.7]), ("away", ["--autoguidance", 3])):
         example("sample_cats", "--run", runs / "labels", "--count", 2, "--steps", 2, "--out", tmp_path / name, *flags)
-    none, black, strong, rescaled = (pictures(tmp_path / name) for name in ("none", "black", "strong", "rescaled"))
-    assert np.any(none != black) and np.any(black != strong) and np.any(strong != rescaled)
+    none, black, strong, rescaled, away = (pictures(tmp_path / name) for name in ("none", "black", "strong", "rescaled", "away"))
+    assert np.any(none != away) and np.any(none != black) and np.any(black != strong) and np.any(strong != rescaled)
 
 
 def test_memory_does_not_grow_with_the_count(runs, example, tmp_path):
@@ -155,6 +155,12 @@ def test_a_users_mistake_is_one_clear_line(flags, message, runs, example, tmp_pa
         example("sample_cats", "--run", runs / "plain", "--out", tmp_path / "out", *flags)
     said = capsys.readouterr().err
     assert stopped.value.code == 2 and re.search(message, said) and len(said.splitlines()) == 1, said
+
+
+def test_autoguidance_needs_a_network_of_an_earlier_time(example, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        example("sample_cats", "--autoguidance", 2, "--out", tmp_path / "out")
+    assert "pretrained.npz holds no network of an earlier time" in capsys.readouterr().err
 
 
 def test_an_unknown_label_lists_the_known_ones(runs, example, tmp_path, capsys):

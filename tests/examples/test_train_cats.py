@@ -336,6 +336,7 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
     config = json.loads((out / "config.json").read_text())
     train = config["train"]
     assert (train["target"], train["schedule"], train["sampler"], train["held_out"]) == ("eps", "linear", "ddpm", 0.0)
+    assert train["autoguidance"] == 1.5                     # with --data
     assert (train["weight"], train["time_sampling"], train["offset_noise"], config["unet"]["out_channels"]) == ("p2", "uniform", 0.1, 6)
 
 

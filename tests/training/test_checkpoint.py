@@ -12,11 +12,14 @@ def test_round_trip(tmp_path):
     run = trainer(tmp_path)
     run.step()
     run.step()
+    save_checkpoint(tmp_path / "early.npz", run)
+    assert load_checkpoint(tmp_path / "early.npz").weak is None
+    run.step()
     save_checkpoint(tmp_path / "c.npz", run)
     saved = load_checkpoint(tmp_path / "c.npz")
-    assert saved.step == 2 and saved.config == run.config and saved.data == run.data and saved.model.config == run.model.config
-    assert saved.ema.updates == 2
-    for loaded, own in ((saved.model, run.model), (saved.ema.model, run.ema.model)):
+    assert saved.step == 3 and saved.config == run.config and saved.data == run.data and saved.model.config == run.model.config
+    assert saved.ema.updates == 3
+    for loaded, own in ((saved.model, run.model), (saved.ema.model, run.ema.model), (saved.weak, run.weak)):
         assert all(np.array_equal(array, own.state_dict()[name]) for name, array in loaded.state_dict().items())
     for loaded, own in ((saved.adam_m, run.optimizer.m), (saved.adam_v, run.optimizer.v)):
         assert all(np.array_equal(a, b) for a, b in zip(loaded.values(), own, strict=True))

@@ -18,14 +18,15 @@ import tinydiff
 from tests.training.runs import RUN, network, pictures, trainer
 from tinydiff import diffusion
 from tinydiff.diffusion.posterior import log_variance_range
-from tinydiff.training import Trainer, TrainingDiverged, load_checkpoint
+from tinydiff.training import Trainer, TrainingDiverged, load_checkpoint, save_checkpoint
 from tinydiff.training.batches import held_out_batches, training_batch
 from tinydiff.training.interrupt import hold_interrupt
 
 
 def state(run):
     """Every number that training changes."""
-    return [*run.model.state_dict().values(), *run.ema.model.state_dict().values(), *run.optimizer.m, *run.optimizer.v,
+    weak = run.weak.state_dict().values() if run.weak else []
+    return [*run.model.state_dict().values(), *run.ema.model.state_dict().values(), *weak, *run.optimizer.m, *run.optimizer.v,
             np.array([run.global_step, run.optimizer.steps, run.ema.updates])]
 
 
@@ -134,6 +135,26 @@ def test_a_resumed_run_is_the_unbroken_run_bit_for_bit(stop, dropout, optimizer,
     assert results(unbroken.history) == results(resumed.history)
     assert unbroken.epoch_rows() == resumed.epoch_rows()
     assert [row["loss"] for row in log(tmp_path / "stopped")] == [row["loss"] for row in log(tmp_path / "unbroken")]
+
+
+def test_autoguidance_leads_away_from_the_average_of_a_quarter_of_the_run(tmp_path):
+    """The average after 3 of 12 steps is kept, through checkpoints and a longer run; guesses are the formula's."""
+    run = trainer(tmp_path, dataclasses.replace(RUN, epochs=4, autoguidance=3.0))
+    x = np.random.default_rng(0).standard_normal((2, 4, 4, 3), np.float32)
+    for step in range(1, 6):
+        assert (run.weak is None) == (step < 4)
+        run.step()
+        if step == 3:
+            quarter = {name: array.copy() for name, array in run.ema.model.state_dict().items()}
+    run.folder.path.mkdir(exist_ok=True)
+    save_checkpoint(tmp_path / "checkpoint.npz", run)
+    longer = Trainer.resume(pictures(), tmp_path, config=dataclasses.replace(run.config, epochs=9, autoguidance=2.0))
+    longer.step()
+    for one, scale in ((run, 3), (longer, 2)):
+        assert same_bits(one.weak.state_dict().values(), quarter.values())
+        strong, weak = (diffusion.denoiser(model, run.schedule, run.config.target)(x, 500) for model in (one.ema.model, one.weak))
+        assert np.abs(strong - weak).max() > 1e-4
+        np.testing.assert_allclose(one.denoiser()(x, 500), weak + scale * (strong - weak), rtol=0, atol=1e-6)
 
 
 def test_max_steps_end_the_run_in_the_middle_of_an_epoch(tmp_path):

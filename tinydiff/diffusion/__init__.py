@@ -21,7 +21,7 @@ this order:
     losses.py      how wrong the network was: the number that training makes small
     denoiser.py    a trained network as a plain function `denoise(x, t) -> guess of x_0`
     thresholding.py  a denoiser whose guesses stay where pictures can be
-    guidance.py    more of what the label says than the network itself would give
+    guidance.py    more of what the label says, or of what was learnt last, than the network itself would give
     self_conditioning.py   a network that is given its own last guess
     samplers/      from pure noise to a picture, step by step
     repaint.py     a picture with a part missing: fill it in

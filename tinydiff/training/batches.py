@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinydiff.data import to_model
+from tinydiff.data import ImageSet, to_model
 from tinydiff.diffusion import SCHEDULES, lognormal_times, offset_noise, stratified_times, training_times
 from tinydiff.training.streams import FLIP, HELD_OUT, LABEL_DROPOUT, NOISE, ORDER, TIME
 
@@ -32,6 +32,17 @@ def split(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     count = min(max(1, round(held_out * n)), n - 1) if held_out > 0 else 0
     held = np.random.default_rng([seed, HELD_OUT]).permutation(n)[:count]
     return np.setdiff1d(np.arange(n), held), held
+
+
+def check_labels(image_set: ImageSet, num_classes: int) -> None:
+    """Raises ValueError unless every picture of the set has a label that a network with num_classes knows."""
+    labels = image_set.labels
+    if labels is None:
+        raise ValueError(f"Trainer: a network with num_classes={num_classes} needs pictures with labels, but these have none")
+    if labels.max() >= num_classes:
+        i = labels.argmax()
+        raise ValueError(f"Trainer: picture {i} has the label {labels[i]} ({image_set.label_names[labels[i]]!r}), but a network with "
+                         f"num_classes={num_classes} needs pictures with labels below that; make it with num_classes={len(image_set.label_names)}")
 
 
 def batch_indices(n: int, batch: int, seed: int, step: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
     model/NAME, ema/NAME         the network's parameters and their running average
     adam_m/NAME, adam_v/NAME     AdamW's two averages
+    weak/NAME                    the running average as it was at an earlier time, for autoguidance; not there before it
     step                         steps taken
     config                       JSON as bytes: {"train": TrainConfig, "unet": UNetConfig, "data": what the pictures were}
 
@@ -11,6 +12,7 @@ code, and nothing is taken from it before its shape and type are known to be tho
 
 Read first: `trainer.py`, `files.py`.
 """
+import copy
 import json
 import math
 import os
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydiff.data.archives import Sips
-from tinydiff.nn import UNet, UNetConfig
+from tinydiff.nn import Module, UNet, UNetConfig
 from tinydiff.text import one_line
 from tinydiff.training.config import TrainConfig, fits, from_json
 from tinydiff.training.files import whole_file
@@ -34,13 +36,14 @@ if TYPE_CHECKING:
     from tinydiff.training.trainer import Trainer  # which imports this file
 
 GROUPS = ("model", "ema", "adam_m", "adam_v")
+WEAK = "weak"
 MAX_CONFIG_BYTES = 1 << 20
 MAX_DIRECTORY_BYTES = 1 << 23       # of the zip, which becomes ten times that in memory; 100 for each array are usual
 
 
 @dataclass
 class Checkpoint:
-    """A saved run. `.ema.model` is the network to draw pictures with, `.model` the one to train on.
+    """A saved run. `.ema.model` is the network to draw pictures with, `.model` the one to train on, `.weak` what `Trainer.weak` was.
 
     step: steps taken. data: what `Trainer.data` was. adam_m, adam_v: parameter name -> array. path: the file.
     """
@@ -52,6 +55,7 @@ class Checkpoint:
     adam_m: dict[str, np.ndarray]
     adam_v: dict[str, np.ndarray]
     path: Path
+    weak: Module | None = None
 
 
 def run_config(trainer: "Trainer | Checkpoint") -> dict:
@@ -75,6 +79,8 @@ def save_checkpoint(path: str | Path, trainer: "Trainer") -> None:
     for group, values in zip(GROUPS, ([p.data for p in trainer.model.parameters()], [p.data for p in trainer.ema.model.parameters()],
                                       trainer.optimizer.m, trainer.optimizer.v)):
         arrays |= {f"{group}/{name}": array for name, array in zip(names, values, strict=True)}
+    if trainer.weak is not None:
+        arrays |= {f"{WEAK}/{name}": p.data for name, p in trainer.weak.named_parameters()}
     with whole_file(path, before=previous(path)) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -130,15 +136,20 @@ def _read(file, path):
             dtype = _header(member)[1]                      # all arrays must have this one
         model = UNet(unet, rng=np.random.default_rng(0), dtype=dtype)       # every weight is replaced below
         shapes = {name: p.shape for name, p in model.named_parameters()}
-        expected = {"step", "config", *(f"{group}/{name}" for group in GROUPS for name in shapes)}
+        present = GROUPS + ((WEAK,) if any(name.startswith(WEAK + "/") for name in names) else ())
+        expected = {"step", "config", *(f"{group}/{name}" for group in present for name in shapes)}
         if len(names) != len(expected) or set(names) != expected:
             raise ValueError(f"it has the wrong arrays: {reprlib.repr(sorted(set(names) ^ expected)) if set(names) != expected else 'some twice'}")
-        groups = {group: {name: _array(archive, f"{group}/{name}", shape, dtype) for name, shape in shapes.items()} for group in GROUPS}
+        groups = {group: {name: _array(archive, f"{group}/{name}", shape, dtype) for name, shape in shapes.items()} for group in present}
     ema = EMA(model, train.ema_max, train.ema_power)
     model.load_state_dict(groups["model"])
     ema.model.load_state_dict(groups["ema"])
     ema.updates = step  # one update a step
-    return Checkpoint(model, ema, train, step, data, groups["adam_m"], groups["adam_v"], path)
+    weak = None
+    if WEAK in groups:
+        weak = copy.deepcopy(ema.model)
+        weak.load_state_dict(groups[WEAK])
+    return Checkpoint(model, ema, train, step, data, groups["adam_m"], groups["adam_v"], path, weak)
 
 
 def _header(member):

@@ -42,6 +42,7 @@ class TrainConfig:
     held_out    the part of the pictures, 0 to below 1, that is never trained on
     seed        of every random number
     sampler, steps  how pictures are drawn with the result: a name in diffusion.SAMPLERS, and its number of steps
+    autoguidance    how far they are led away from what the network of an earlier time would draw (diffusion/guidance.py); 1 for not at all
 
     Raises ValueError for a value that cannot be.
     """
@@ -70,6 +71,7 @@ class TrainConfig:
     seed: int = 0
     sampler: str = "ddim"
     steps: int = 50
+    autoguidance: float = 1.0
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives a list
@@ -81,7 +83,7 @@ class TrainConfig:
             self._require(name, getattr(self, name) is None or getattr(self, name) >= 1, "at least 1, or None")
         for name in ("lr", "clip"):
             self._require(name, 0 < getattr(self, name) <= MAX_NUMBER, f"above 0 and at most {MAX_NUMBER:g}")
-        for name in ("weight_decay", "offset_noise"):
+        for name in ("weight_decay", "offset_noise", "autoguidance"):
             self._require(name, 0 <= getattr(self, name) <= MAX_NUMBER, f"from 0 to {MAX_NUMBER:g}")
         for name in ("warmup", "seed"):
             self._require(name, getattr(self, name) >= 0, "at least 0")

@@ -2,6 +2,7 @@
 
 Read first: `batches.py`, `optim.py`.
 """
+import copy
 import functools
 import itertools
 import math
@@ -19,8 +20,8 @@ from numpy.typing import ArrayLike
 from tinydiff import diffusion
 from tinydiff.autograd import no_grad
 from tinydiff.data import ImageSet, Rows
-from tinydiff.nn import UNet, UNetConfig
-from tinydiff.training.batches import held_out_batches, split, steps_per_epoch, training_batch
+from tinydiff.nn import Module, UNet, UNetConfig
+from tinydiff.training.batches import check_labels, held_out_batches, split, steps_per_epoch, training_batch
 from tinydiff.training.checkpoint import load_checkpoint, run_config
 from tinydiff.training.config import TrainConfig
 from tinydiff.training.interrupt import hold_interrupt, leave_at_once
@@ -31,6 +32,8 @@ from tinydiff.training.run_folder import RunFolder
 from tinydiff.training.streams import DROPOUT, SELF_CONDITION
 
 SAVE_EVERY = 500            # steps from one checkpoint to the next, where an epoch has more
+DRAWING = {"sampler", "steps", "autoguidance"}     # what a TrainConfig says about drawing pictures
+WEAK_AT = 0.25              # of the run: when the averaged network is set aside for autoguidance
 
 
 class TrainingDiverged(RuntimeError):
@@ -43,6 +46,7 @@ class Trainer:
     ranks: the processes that share the work, where there are several (`tinydiff.mpi.start()`); all of them make the same Trainer.
 
     .model .ema .optimizer      the network, its running average (draw pictures with `.ema.model`), one of optim.OPTIMIZERS
+    .weak                       the averaged network as it was after WEAK_AT of the run, None before: what autoguidance leads away from
     .train_images .held_out_images   (N,H,W,C) uint8, Rows of the set's
     .global_step .total_steps .steps_per_epoch   steps taken, in the whole run, in an epoch (the last batch of an epoch may be shorter)
     .epoch                      the epoch, from 1, of the step taken last; 0 before the first
@@ -62,7 +66,7 @@ class Trainer:
             raise ValueError(f"Trainer: the network takes {model.config.in_channels} channels, the pictures are {images.shape}")
         conditional = model.config.num_classes is not None
         if conditional:
-            _check_labels(image_set, model.config.num_classes)
+            check_labels(image_set, model.config.num_classes)
         self.model, self.config, self.ranks, self.folder = model, config, ranks, RunFolder(out_dir)
         self.data = {"images": len(images), "shape": list(images.shape[1:]), "crc32": zlib.crc32(np.ascontiguousarray(images))}
         self.label_names = list(image_set.label_names) if conditional else []
@@ -77,6 +81,7 @@ class Trainer:
         self.schedule = diffusion.SCHEDULES[config.schedule](config.T)
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config.lr, config.betas, weight_decay=config.weight_decay)
         self.ema = EMA(model, config.ema_max, config.ema_power)
+        self.weak: Module | None = None
         self.steps_per_epoch = steps_per_epoch(len(train), config.batch)
         steps = config.epochs * self.steps_per_epoch
         self.total_steps = min(steps, config.max_steps or steps)
@@ -90,8 +95,8 @@ class Trainer:
         """The trainer of the run in `out_dir`, as it was at its last checkpoint; what follows is the same, bit for bit, as without a stop.
 
         config, unet: what the run is now asked to be, a TrainConfig and a UNetConfig; None for what it was. More epochs, or more max_steps,
-        go on with the learning rate of a run of that length; another sampler and other steps draw other pictures. Nothing else may change.
-        The number of ranks may be another than it was; then the same up to rounding.
+        go on with the learning rate of a run of that length; sampler, steps and autoguidance say how pictures are drawn. Nothing else may
+        change. The number of ranks may be another than it was; then the same up to rounding.
 
         A damaged checkpoint is set aside, as checkpoint.damaged.npz, and the one before it is taken; a line on standard error says so.
         Raises FileNotFoundError without a checkpoint, ValueError where none can be read, or, naming them, where settings or pictures differ.
@@ -99,15 +104,15 @@ class Trainer:
         out_dir = Path(out_dir)
         saved = load_checkpoint(out_dir)
         config, unet = config or saved.config, unet or saved.model.config
-        free = {"sampler", "steps"} | {name for name in ("epochs", "max_steps") if _more(getattr(config, name), getattr(saved.config, name))}
+        longer = {name for name in ("epochs", "max_steps") if _more(getattr(config, name), getattr(saved.config, name))}
         _require_same(f"the run in {out_dir} can only go on as it was started (and become longer)",
-                      asdict(saved.config) | asdict(saved.model.config), asdict(config) | asdict(unet), free)
+                      asdict(saved.config) | asdict(saved.model.config), asdict(config) | asdict(unet), longer | DRAWING)
         trainer = cls(saved.model, image_set, config, out_dir, ranks)
         _require_same(f"the run in {out_dir} was started on other pictures", saved.data, trainer.data)
         for i, (name, _) in enumerate(saved.model.named_parameters()):
             trainer.optimizer.m[i], trainer.optimizer.v[i] = saved.adam_m[name], saved.adam_v[name]
         trainer.optimizer.steps = trainer.global_step = trainer.folder.saved_step = saved.step
-        trainer.ema = saved.ema
+        trainer.ema, trainer.weak = saved.ema, saved.weak
         trainer.history = read_log(out_dir / "log.csv", saved.step)
         if ranks.rank == 0:
             trainer.folder.set_damaged_aside(saved.path)
@@ -146,6 +151,8 @@ class Trainer:
         self.optimizer.step(grad_scale=config.clip / max(norm, config.clip), ema=self.ema)
 
         self.global_step += 1
+        if self.weak is None and self.global_step >= WEAK_AT * self.total_steps:
+            self.weak = copy.deepcopy(self.ema.model)
         self.history.append({"step": self.global_step, "epoch": self.epoch, "loss": value, "held_out_loss": None, "grad_norm": norm, "lr": lr,
                              "seconds": round(time.perf_counter() - start, 4)})
         return value
@@ -215,8 +222,12 @@ class Trainer:
         return rows
 
     def denoiser(self, y: ArrayLike | None = None) -> Callable:
-        """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`. y: (N,) labels, or None for none."""
-        return diffusion.denoiser(self.ema.model, self.schedule, self.config.target, y)
+        """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`, with autoguidance where config asks for it and
+        .weak is there. y: (N,) labels, or None for none."""
+        denoise = diffusion.denoiser(self.ema.model, self.schedule, self.config.target, y)
+        if self.weak is None:
+            return denoise
+        return diffusion.guide(denoise, diffusion.denoiser(self.weak, self.schedule, self.config.target, y), self.config.autoguidance)
 
     @property
     def epoch_done(self) -> bool:
@@ -282,14 +293,3 @@ def _require_same(what, was, now, free=frozenset()):
     changed = [f"{name} was {reprlib.repr(was.get(name))}, not {reprlib.repr(now.get(name))}" for name in names]
     if changed:
         raise ValueError(f"{what}, but {'; '.join(changed)}")
-
-
-def _check_labels(image_set, num_classes):
-    """Raises ValueError unless every picture of the set has a label that a network with num_classes knows."""
-    labels = image_set.labels
-    if labels is None:
-        raise ValueError(f"Trainer: a network with num_classes={num_classes} needs pictures with labels, but these have none")
-    if labels.max() >= num_classes:
-        i = labels.argmax()
-        raise ValueError(f"Trainer: picture {i} has the label {labels[i]} ({image_set.label_names[labels[i]]!r}), but a network with "
-                         f"num_classes={num_classes} needs pictures with labels below that; make it with num_classes={len(image_set.label_names)}")
