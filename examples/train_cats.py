@@ -36,6 +36,7 @@ from tinydiff.training.config import fits
 from tinydiff.training.files import whole_file
 from tinydiff.training.interrupt import heed_termination, leave_at_once
 from tinydiff.training.streams import INIT, NOISE
+from tinydiff.training.trainer import WEAK_AT
 
 START = time.perf_counter()
 PETS = "oxford-pets"                                            # in the place of a path: the photographs to download
@@ -139,6 +140,8 @@ def stage_generate(trainer, out):
     config = trainer.config
     cats = (whole_rows(trainer, NEW_CATS), *trainer.train_images.shape[1:])
     say_stage(4, "Generate", f"{cats} noise -> {config.steps} {config.sampler} steps -> {cats}")
+    if config.autoguidance != 1:
+        print(f"Autoguidance: what the network has learnt since the first {WEAK_AT:.0%} of the run counts {config.autoguidance:g} times.")
     new_cats = draw(trainer, cats[0])
     if trainer.ranks.rank > 0:
         return
