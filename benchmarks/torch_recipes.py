@@ -103,8 +103,8 @@ class TorchRun:
             average.lerp_(p, 1 - decay)
 
     def averaged_weights(self):
-        """name -> array, as tinydiff has them."""
-        return {name: np.ascontiguousarray(from_torch(p, owner(self.average, name))) for name, p in self.average.named_parameters()}
+        """name -> array, as tinydiff has them: copies."""
+        return {name: np.array(from_torch(p, owner(self.average, name)), order="C") for name, p in self.average.named_parameters()}
 
 
 def _images(array):

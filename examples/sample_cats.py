@@ -57,7 +57,7 @@ class Network:
         self.sampler, self.steps, self.seed = or_else(args.sampler, saved.config.sampler), or_else(args.steps, saved.config.steps), args.seed
         self.times = timesteps(self.schedule, self.steps, or_else(args.spacing, "trailing"))
         self.autoguidance = or_else(args.autoguidance, saved.config.autoguidance)
-        if self.weak is None and args.autoguidance is not None:
+        if self.weak is None and args.autoguidance not in (None, 1):
             raise ValueError(f"--autoguidance: {saved.path} holds no network of an earlier time, which it would lead away from")
         self.threshold, self.guidance, self.rescale, self.label = args.threshold, args.guidance, args.rescale, None
         if args.label is not None:

@@ -36,7 +36,6 @@ from tinydiff.training.config import fits
 from tinydiff.training.files import whole_file
 from tinydiff.training.interrupt import heed_termination, leave_at_once
 from tinydiff.training.streams import INIT, NOISE
-from tinydiff.training.trainer import WEAK_AT
 
 START = time.perf_counter()
 PETS = "oxford-pets"                                            # in the place of a path: the photographs to download
@@ -140,8 +139,8 @@ def stage_generate(trainer, out):
     config = trainer.config
     cats = (whole_rows(trainer, NEW_CATS), *trainer.train_images.shape[1:])
     say_stage(4, "Generate", f"{cats} noise -> {config.steps} {config.sampler} steps -> {cats}")
-    if config.autoguidance != 1:
-        print(f"Autoguidance: what the network has learnt since the first {WEAK_AT:.0%} of the run counts {config.autoguidance:g} times.")
+    if config.autoguidance != 1 and trainer.weak is not None:
+        print(f"Autoguidance: what the network has learnt since an early part of the run counts {config.autoguidance:g} times.")
     new_cats = draw(trainer, cats[0])
     if trainer.ranks.rank > 0:
         return
@@ -325,8 +324,9 @@ def parser():
     p.add_argument("--learn-variance", action="store_true", help="the network also learns how much noise a step of ddpm should add")
     flag("--sampler", run.sampler, None, "how new pictures are drawn", choices=list(SAMPLERS))
     flag("--steps", run.steps, "N", "steps from noise to a new picture")
-    p.add_argument("--autoguidance", type=float, metavar="SCALE", help="lead new pictures away from what the network drew after a quarter of the "
-                   f"run, 1: off; takes twice the time ({PHOTO_AUTOGUIDANCE:g} with --data; {DRAWN_AUTOGUIDANCE:g} for the cartoons)")
+    p.add_argument("--autoguidance", type=float, metavar="SCALE",
+                   help="lead new pictures away from what the network would have drawn after a quarter of the run; drawing takes twice as long; "
+                   f"1: off ({PHOTO_AUTOGUIDANCE:g} with --data; {DRAWN_AUTOGUIDANCE:g} for the cartoons)")
     flag("--held-out", run.held_out, "PART", "part of the pictures that is never trained on, 0 to below 1")
     flag("--seed", run.seed, "N", "of everything random: the same seed gives the same run")
     p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores, shared by the ranks")

@@ -18,7 +18,7 @@ def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
     model = UNet(UNetConfig(image_size=16, channels=8, channel_mults=(1, 2), blocks_per_level=1, attention_resolutions=(), heads=2),
                  rng=np.random.default_rng(0))
-    Trainer(model, drawn_cats(12, 16, 0), TrainConfig(epochs=2, batch=5, held_out=0.25, steps=3), out).fit()
+    Trainer(model, drawn_cats(12, 16, 0), TrainConfig(epochs=2, batch=5, held_out=0.25, steps=3, autoguidance=1.5), out).fit()
     return out
 
 

@@ -138,7 +138,7 @@ def test_a_resumed_run_is_the_unbroken_run_bit_for_bit(stop, dropout, optimizer,
 
 
 def test_autoguidance_leads_away_from_the_average_of_a_quarter_of_the_run(tmp_path):
-    """The average after 3 of 12 steps is kept, through checkpoints and a longer run; guesses are the formula's."""
+    """The average after 3 of 12 steps is kept, through a checkpoint, until the quarter of a longer run; guesses are the formula's."""
     run = trainer(tmp_path, dataclasses.replace(RUN, epochs=4, autoguidance=3.0))
     x = np.random.default_rng(0).standard_normal((2, 4, 4, 3), np.float32)
     for step in range(1, 6):
@@ -155,6 +155,8 @@ def test_autoguidance_leads_away_from_the_average_of_a_quarter_of_the_run(tmp_pa
         strong, weak = (diffusion.denoiser(model, run.schedule, run.config.target)(x, 500) for model in (one.ema.model, one.weak))
         assert np.abs(strong - weak).max() > 1e-4
         np.testing.assert_allclose(one.denoiser()(x, 500), weak + scale * (strong - weak), rtol=0, atol=1e-6)
+    longer.step()                                           # the 7th of 27
+    assert same_bits(longer.weak.state_dict().values(), longer.ema.model.state_dict().values())
 
 
 def test_max_steps_end_the_run_in_the_middle_of_an_epoch(tmp_path):

@@ -22,9 +22,9 @@ always x_0, the picture whose contrast is at stake. Where the paper's network, w
 as v = -sigma x_0. A factor on eps would do something else: x_0 = (x_t - sigma eps) / alpha, so that a smaller eps leaves noise in the
 guess, the more the smaller alpha is. On x_0 the result depends neither on the target nor on the schedule.
 
-Autoguidance needs no labels (Karras et al. 2024, arXiv 2406.02507, section 4). The worse denoiser is the network itself at an earlier time of
-its training, which is wrong about the same things, and more so. The difference is what it has learnt since, and more of that takes the guess away
-from pictures that are like no data:
+Autoguidance needs no labels (Karras et al. 2024, arXiv 2406.02507). The worse denoiser is one that tends to be wrong about the same things, and more
+so: in the paper a smaller network, trained for less time; here the same network at an earlier time. The difference is what it has learnt since, and
+more of that takes the guess away from pictures that are like no data:
 
     guided = weak + scale (strong - weak)                         1.5, where weak has seen a quarter of the training, suits the cat faces
 
@@ -42,7 +42,7 @@ def guide(cond: Callable, uncond: Callable, scale: float, rescale: float = 0.0) 
     """The guided denoiser, from two: guesses (N,H,W,C) like theirs (Ho and Salimans 2022, arXiv 2207.12598, equation 6).
 
     cond, uncond  denoisers (x, t) -> guess of x_0, as `denoiser(model, schedule, target, y)` with and without y; or strong and weak.
-    scale         1: cond itself, and uncond is never asked; 0: uncond; above 1: guidance, 2 to 8 as a rule. Below 0 leads away from the label.
+    scale         1: cond itself, and uncond is never asked; 0: uncond; above 1: guidance, with labels 2 to 8 as a rule. Below 0 leads the other way.
     rescale       0: off, to 1: the guess has cond's standard deviation, over each picture's H, W and C.
 
     The result takes on cond's attributes, such as .log_variance, but for .vjp, which is not the guided denoiser's; its .reset() resets both, each of

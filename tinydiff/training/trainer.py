@@ -151,7 +151,7 @@ class Trainer:
         self.optimizer.step(grad_scale=config.clip / max(norm, config.clip), ema=self.ema)
 
         self.global_step += 1
-        if self.weak is None and self.global_step >= WEAK_AT * self.total_steps:
+        if number < WEAK_AT * self.total_steps <= self.global_step:
             self.weak = copy.deepcopy(self.ema.model)
         self.history.append({"step": self.global_step, "epoch": self.epoch, "loss": value, "held_out_loss": None, "grad_norm": norm, "lr": lr,
                              "seconds": round(time.perf_counter() - start, 4)})
