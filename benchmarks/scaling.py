@@ -3,11 +3,13 @@
     python benchmarks/scaling.py [--rounds 3] [--json scaling.json] [--picture scaling.png]
 
 The reference U-Net's step (forward, backward, gradient clipping, AdamW, EMA), one setting changed at a time. For the threads, processes with
-1, 2, 4, ... threads, up to all cores, take their steps in turn; every other series runs on all threads.
+1, 2, 4, ... threads, up to all cores, take their steps in turn; every other series runs on all threads. In turn with these, as many processes as
+there are cores take a step each at the same time, on one thread: nothing is shared out there, and what they lose is the machine's.
 """
 import argparse
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from contenders import Contender, serve, write_json
 from machine import THREADS, header
@@ -60,17 +62,26 @@ def measure_series(series, rounds, base):
 
 
 def measure_threads(rounds, base):
-    """Rows of each number of threads; their steps are taken in turn, and the speeds compared round by round."""
+    """Rows of each number of threads; their steps are taken in turn, and the speeds compared round by round. And the speed of as many processes as
+    there are cores, each on one thread, together."""
     counts = thread_counts()
     contenders = [Contender(f"{n} threads", NUMBA_NUM_THREADS=str(n)) for n in counts]
-    seconds = [[] for _ in counts]
-    for _ in range(rounds):
-        for contender, times in zip(contenders, seconds):
-            times += contender.ask(**base, rounds=1)["seconds"]
-    for contender in contenders:
+    apart = [Contender("one of several", NUMBA_NUM_THREADS="1") for _ in range(THREADS)]
+
+    def step(contender):
+        return contender.ask(**base, rounds=1)["seconds"][0]
+
+    seconds, together = [[] for _ in counts], []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in range(rounds):
+            for contender, times in zip(contenders, seconds):
+                times.append(step(contender))
+            together.append(sum(seconds[0][-1] / one for one in pool.map(step, apart)))
+    for contender in contenders + apart:
         contender.close()
     return [dict(value=n, ms=1e3 * statistics.median(times), images_per_second=base["batch"] / statistics.median(times),
-                 speed=statistics.median(one / several for one, several in zip(seconds[0], times))) for n, times in zip(counts, seconds)]
+                 speed=statistics.median(one / several for one, several in zip(seconds[0], times)))
+            for n, times in zip(counts, seconds)], statistics.median(together)
 
 
 def draw(tables, base, path, width=1240, height=880):
@@ -123,13 +134,15 @@ def main():
     print(header())
     base = dict(batch=1, size=16, channels=16) if args.quick else dict(batch=BATCH, size=SIZE, channels=CHANNELS)
     series, rounds = (QUICK_SERIES, 1) if args.quick else (SERIES, args.rounds)
-    tables = measure_series(series, rounds, base) | {"threads": measure_threads(1 if args.quick else 10 * rounds, base)}
+    tables = measure_series(series, rounds, base)
+    tables["threads"], together = measure_threads(1 if args.quick else 10 * rounds, base)
     for name, rows in tables.items():
         print(f"\n{name:>14}{'ms a step':>12}{'images/s':>12}" + (f"{'speed':>10}" if name == "threads" else ""))
         for row in rows:
             print(f"{row['value']:14}{row['ms']:12.0f}{row['images_per_second']:12.1f}" + (f"{row['speed']:8.2f} x" if "speed" in row else ""))
+    print(f"\n{THREADS} processes of one thread each, at the same time: {together:.2f} x the speed of one")
     if args.json:
-        write_json(args.json, tables)
+        write_json(args.json, tables | {"processes": together})
     if args.picture:
         draw(tables, base, args.picture)
 

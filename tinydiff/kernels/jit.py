@@ -16,8 +16,10 @@ import numba
 import numpy as np
 from numba.core import event
 
-# Products may be contracted to fma and sums reordered at compile time. `nnan` and `ninf` are left out: NaN and infinity must come out.
-FLAGS = {"contract", "reassoc", "nsz", "arcp", "afn"}
+# Products and sums may become fma. `nnan` and `ninf` are left out: NaN and infinity must come out; `reassoc` too: a sum has the order in which it is
+# written, since LLVM, if it may choose, chooses one way in the process that compiles a kernel and another in those that find it in the cache.
+FLAGS = {"contract", "nsz", "arcp", "afn"}
+OPTIMISATION = 1                         # LLVM's level, 0 to 3
 PIECE = 1 << 14                          # elements that a thread takes at once, where a kernel goes over flat arrays
 OPTIONS = dict(fastmath=FLAGS, error_model="numpy", nogil=True)
 
@@ -57,22 +59,34 @@ def jit(function=None, parallel=True):
     return compiled
 
 
-class AnnounceCompiling(event.Listener):
-    """Says once a process, on standard error, that kernels are being compiled: the user waits for it."""
+class WhileCompiling(event.Listener):
+    """Around each compilation of a kernel. The first of a process is announced on standard error: the user waits for it. And LLVM is asked for
+    less: the vector code is already as it should be, so what comes out is the same, sooner (benchmarks/README.md, "Start-up")."""
     said = False
 
+    def __init__(self):
+        self.levels = []                    # that Numba had before: kernels are compiled within the compiling of others
+
     def on_start(self, started):
-        function = started.data["dispatcher"].py_func
-        if not self.said and function.__module__.startswith(__package__):
+        if not _is_kernel(started):
+            return
+        self.levels.append(numba.config.OPT)
+        numba.config.OPT = type(numba.config.OPT)(OPTIMISATION)
+        if not self.said:
             self.said = True
             where = "for this process only" if CACHE_FOLDER is None else f"once, kept in {CACHE_FOLDER}"
             print(f"tinydiff: compiling kernels for this processor ({where}) ...", file=sys.stderr, flush=True)
 
     def on_end(self, ended):
-        """Nothing is said at the end: the program goes on by itself."""
+        if _is_kernel(ended):
+            numba.config.OPT = self.levels.pop()
 
 
-event.register("numba:compile", AnnounceCompiling())
+def _is_kernel(compilation):
+    return compilation.data["dispatcher"].py_func.__module__.startswith(__package__)
+
+
+event.register("numba:compile", WhileCompiling())
 
 
 def readonly(array: np.ndarray) -> np.ndarray:
