@@ -42,6 +42,7 @@ PETS = "oxford-pets"                                            # in the place o
 # The networks for photographs and for the cartoons, which are simpler: a third of the weights is enough, and patches of 2 x 2 pixels seen as one.
 PHOTO_NETWORK = UNetConfig()
 DRAWN_NETWORK = UNetConfig(patch=2, channel_mults=(1, 2, 2))
+PHOTO_BATCH, DRAWN_BATCH = 16, TrainConfig.batch
 PHOTO_AUTOGUIDANCE, DRAWN_AUTOGUIDANCE = 1.5, 1.0    # the cartoons need none
 LR = {"muon": TrainConfig.lr, "adamw": 6e-4}
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
@@ -305,7 +306,7 @@ def parser():
     p.add_argument("--epochs", type=int, metavar="N", help=f"times that each picture is seen ({run.epochs}; with --minutes, as many as fit)")
     p.add_argument("--minutes", type=float, metavar="N", help="as many epochs as fit into this time, from start to exit, on this machine")
     p.add_argument("--max-steps", type=int, metavar="N", help="end after so many steps, if the epochs have more")
-    flag("--batch", run.batch, "N", "pictures in a training step")
+    p.add_argument("--batch", type=int, metavar="N", help=f"pictures in a training step ({PHOTO_BATCH} with --data; {DRAWN_BATCH} for the cartoons)")
     p.add_argument("--micro-batch", type=int, metavar="N", help="pictures of a step that are worked on at once: less memory (all)")
     p.add_argument("--recompute", action="store_true", help="half the memory for a third more time: for larger pictures")
     flag("--optimizer", run.optimizer, None, "what moves the weights", choices=list(LR))
@@ -485,9 +486,10 @@ def fit_into(args, image_set, config, unet, ranks):
 
 def settings(args):
     """The flags as a TrainConfig and, but for the number of classes, a UNetConfig."""
-    usual = PHOTO_AUTOGUIDANCE if args.data else DRAWN_AUTOGUIDANCE
-    autoguidance = usual if args.autoguidance is None else args.autoguidance
-    config = TrainConfig(epochs=TrainConfig.epochs if args.epochs is None else args.epochs, max_steps=args.max_steps, batch=args.batch,
+    batch, autoguidance = (PHOTO_BATCH, PHOTO_AUTOGUIDANCE) if args.data else (DRAWN_BATCH, DRAWN_AUTOGUIDANCE)
+    batch = batch if args.batch is None else args.batch
+    autoguidance = autoguidance if args.autoguidance is None else args.autoguidance
+    config = TrainConfig(epochs=TrainConfig.epochs if args.epochs is None else args.epochs, max_steps=args.max_steps, batch=batch,
                          micro_batch=args.micro_batch, recompute=args.recompute,
                          optimizer=args.optimizer, lr=LR[args.optimizer] if args.lr is None else args.lr,
                          schedule=args.schedule, target=args.target, weight=args.weight,
