@@ -17,7 +17,7 @@ distance to held-out faces, the mean over four groups of 250 and the standard de
 faces at ten log SNRs, without guidance; and how many samples are suspiciously near to a training face. OUT/sheets has 64 samples of each, uncurated,
 and for each time a picture of the first eight of all.
 
-    python benchmarks/race.py --data cats64.zip --minutes 4 --contenders tinydiff --variant="--optimizer adamw --batch 16" --variant="--lr 6e-3"
+    python benchmarks/race.py --data cats64.zip --minutes 4 --contenders tinydiff --variant="--optimizer adamw" --variant="--lr 6e-3"
 
 lets other flags of train_cats.py run against the recipe.
 """
@@ -132,7 +132,7 @@ def run_legs(name, minutes, data, out):
     legs = torch_legs if name.startswith("torch") else tinydiff_legs
     for mark, (weights, weak, steps) in zip(minutes, legs(name, faces, minutes, out)):
         seconds = time.perf_counter() - START
-        facts = dict(name=name, minutes=mark, steps=steps, pictures=steps * contender(name)[0].batch, seconds=seconds)
+        facts = dict(name=name, minutes=mark, steps=steps, pictures=steps * contender(name)[0].batch, seconds=seconds, recipe=repr(contender(name)))
         folder = leg_folder(out, name, mark)
         folder.mkdir(exist_ok=True)
         np.savez(folder / "weights.part.npz", **weights)
@@ -144,7 +144,13 @@ def run_legs(name, minutes, data, out):
 
 def run_missing(name, minutes, data, out):
     """Runs the legs that aren't there yet: one after the other, or of a constant learning rate all at once."""
-    missing = [mark for mark in sorted(minutes) if not (leg_folder(out, name, mark) / "weights.npz").exists()]
+    missing = []
+    for mark in sorted(minutes):
+        folder = leg_folder(out, name, mark)
+        if not (folder / "weights.npz").exists():
+            missing.append(mark)
+        elif json.loads((folder / "leg.json").read_text()).get("recipe") != repr(contender(name)):
+            sys.exit(f"{folder} holds a leg of another recipe: give another --out, or remove it")
     for marks in [missing] if name in CONSTANT and missing else [[mark] for mark in missing]:
         words = [f"{mark:g}" for mark in marks]
         print(f"{name} learns for {', '.join(words)} minutes ...", flush=True)

@@ -3,8 +3,8 @@
     python benchmarks/scaling.py [--rounds 3] [--json scaling.json] [--picture scaling.png]
 
 The reference U-Net's step (forward, backward, gradient clipping, AdamW, EMA), one setting changed at a time. For the threads, processes with
-1, 2, 4, ... threads, up to all cores, take their steps in turn; every other series runs on all threads. In turn with these, as many processes as
-there are cores take a step each at the same time, on one thread: nothing is shared out there, and what they lose is the machine's.
+1, 2, 4, ... threads, up to all cores, take their steps in turn; every other series runs on all threads. In turn with these, two processes of one
+thread take steps at the same time: they share no work, and what they lose against one alone is the machine's.
 """
 import argparse
 import statistics
@@ -62,22 +62,22 @@ def measure_series(series, rounds, base):
 
 
 def measure_threads(rounds, base):
-    """Rows of each number of threads; their steps are taken in turn, and the speeds compared round by round. And the speed of as many processes as
-    there are cores, each on one thread, together."""
+    """Rows of each number of threads; their steps are taken in turn, and the speeds compared round by round. And the speed of two processes of one
+    thread together, each in the first of two steps, while the other is sure to be at work too."""
     counts = thread_counts()
     contenders = [Contender(f"{n} threads", NUMBA_NUM_THREADS=str(n)) for n in counts]
-    apart = [Contender("one of several", NUMBA_NUM_THREADS="1") for _ in range(THREADS)]
+    pair = [Contender("one of two", NUMBA_NUM_THREADS="1") for _ in range(2)]
 
-    def step(contender):
-        return contender.ask(**base, rounds=1)["seconds"][0]
+    def first_of(steps, contender):
+        return contender.ask(**base, rounds=steps)["seconds"][0]
 
     seconds, together = [[] for _ in counts], []
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(2) as pool:
         for _ in range(rounds):
             for contender, times in zip(contenders, seconds):
-                times.append(step(contender))
-            together.append(sum(seconds[0][-1] / one for one in pool.map(step, apart)))
-    for contender in contenders + apart:
+                times.append(first_of(1, contender))
+            together.append(sum(seconds[0][-1] / one for one in pool.map(first_of, [2, 2], pair)))
+    for contender in contenders + pair:
         contender.close()
     return [dict(value=n, ms=1e3 * statistics.median(times), images_per_second=base["batch"] / statistics.median(times),
                  speed=statistics.median(one / several for one, several in zip(seconds[0], times)))
@@ -140,9 +140,9 @@ def main():
         print(f"\n{name:>14}{'ms a step':>12}{'images/s':>12}" + (f"{'speed':>10}" if name == "threads" else ""))
         for row in rows:
             print(f"{row['value']:14}{row['ms']:12.0f}{row['images_per_second']:12.1f}" + (f"{row['speed']:8.2f} x" if "speed" in row else ""))
-    print(f"\n{THREADS} processes of one thread each, at the same time: {together:.2f} x the speed of one")
+    print(f"\ntwo processes of one thread, at the same time: {together:.2f} x the speed of one")
     if args.json:
-        write_json(args.json, tables | {"processes": together})
+        write_json(args.json, tables | {"two processes": together})
     if args.picture:
         draw(tables, base, args.picture)
 

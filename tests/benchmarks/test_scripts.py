@@ -67,7 +67,7 @@ def test_sampling(tmp_path):
 def test_scaling(tmp_path):
     _, figures = quick("scaling", tmp_path, "--picture", tmp_path / "scaling.png")
     assert [row["value"] for row in figures["batch"]] == [1, 2] and figures["threads"][0]["speed"] == 1
-    assert figures["processes"] > 0
+    assert figures["two processes"] > 0
     with Image.open(tmp_path / "scaling.png") as picture:
         assert len(picture.convert("RGB").getcolors(2 ** 24)) > 50
 

@@ -341,6 +341,13 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
     assert (train["weight"], train["time_sampling"], train["offset_noise"], config["unet"]["out_channels"]) == ("p2", "uniform", 0.1, 6)
 
 
+def test_photographs_come_in_larger_batches():
+    code = "import sys; sys.path.append(sys.argv[1]); import train_cats as t; print([t.settings(t.parser().parse_args(flags))[0].batch " \
+           "for flags in ([], ['--data', 'faces'], ['--data', 'faces', '--batch', '4'])])"
+    done = subprocess.run([sys.executable, "-c", code, ROOT / "examples"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[8, 16, 4]"
+
+
 def test_classes_and_self_conditioning(tmp_path):
     """Folders as labels; sheets with a column for each class; --resume knows the run by its labels."""
     for i in range(6):

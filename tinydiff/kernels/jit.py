@@ -19,7 +19,7 @@ from numba.core import event
 # Products and sums may become fma. `nnan` and `ninf` are left out: NaN and infinity must come out; `reassoc` too: a sum has the order in which it is
 # written, since LLVM, if it may choose, chooses one way in the process that compiles a kernel and another in those that find it in the cache.
 FLAGS = {"contract", "nsz", "arcp", "afn"}
-OPTIMISATION = 1                         # LLVM's level, 0 to 3
+OPTIMISATION = 1                         # LLVM's level, 0 to 3; a lower one that a user has set stays
 PIECE = 1 << 14                          # elements that a thread takes at once, where a kernel goes over flat arrays
 OPTIONS = dict(fastmath=FLAGS, error_model="numpy", nogil=True)
 
@@ -61,7 +61,7 @@ def jit(function=None, parallel=True):
 
 class WhileCompiling(event.Listener):
     """Around each compilation of a kernel. The first of a process is announced on standard error: the user waits for it. And LLVM is asked for
-    less: the vector code is already as it should be, so what comes out is the same, sooner (benchmarks/README.md, "Start-up")."""
+    less: the vector code is already as it should be, and is there sooner (benchmarks/README.md, "Start-up")."""
     said = False
 
     def __init__(self):
@@ -71,7 +71,7 @@ class WhileCompiling(event.Listener):
         if not _is_kernel(started):
             return
         self.levels.append(numba.config.OPT)
-        numba.config.OPT = type(numba.config.OPT)(OPTIMISATION)
+        numba.config.OPT = type(numba.config.OPT)(min(OPTIMISATION, numba.config.OPT))
         if not self.said:
             self.said = True
             where = "for this process only" if CACHE_FOLDER is None else f"once, kept in {CACHE_FOLDER}"
@@ -83,7 +83,7 @@ class WhileCompiling(event.Listener):
 
 
 def _is_kernel(compilation):
-    return compilation.data["dispatcher"].py_func.__module__.startswith(__package__)
+    return f"{compilation.data['dispatcher'].py_func.__module__}.".startswith(f"{__package__}.")
 
 
 event.register("numba:compile", WhileCompiling())
