@@ -62,9 +62,8 @@ def jit(function=None, parallel=True):
 class WhileCompiling(event.Listener):
     """Around each compilation of a kernel. The first of a process is announced on standard error: the user waits for it. And LLVM is asked for
     less: the vector code is already as it should be, and is there sooner (benchmarks/README.md, "Start-up")."""
-    said = False
-
     def __init__(self):
+        self.said = False
         self.levels = []                    # that Numba had before: kernels are compiled within the compiling of others
 
     def on_start(self, started):
