@@ -13,9 +13,9 @@ The last two train the reference U-Net, with the batch of 16 that the first of t
 process to its last step. A learning rate that falls to zero needs a run of its own for each time; the last two have a constant one, so that one run
 passes all the times. Each leg is saved when it is done, and a second call goes on with the first that is missing. All legs are then judged alike:
 1,000 samples by 25 steps of DDIM from the same noise, with the autoguidance that belongs to the recipe of the first two; their sliced Wasserstein
-distance to held-out faces, the mean over four groups of 250 and the standard deviation among these; the error of the guessed x_0 on the held-out
-faces at ten log SNRs, without guidance; and how many samples are suspiciously near to a training face. OUT/sheets has 64 samples of each, uncurated,
-and for each time a picture of the first eight of all.
+distance to held-out faces, the mean over four groups of 250 and the standard deviation of that mean, half of that among the groups; the error of the
+guessed x_0 on the held-out faces at ten log SNRs, without guidance; and how many samples are suspiciously near to a training face. OUT/sheets has 64
+samples of each, uncurated, and for each time a picture of the first eight of all.
 
     python benchmarks/race.py --data cats64.zip --minutes 4 --contenders tinydiff --variant="--optimizer adamw" --variant="--lr 6e-3"
 
@@ -198,22 +198,28 @@ def distances(pictures, held_out):
             for i, group in enumerate(groups)]
 
 
+def measured(distances):
+    """The mean of the groups' distances, and how far it would scatter if it were measured again: their standard deviation / sqrt(GROUPS)."""
+    return np.mean(distances), np.std(distances, ddof=1) / math.sqrt(GROUPS)
+
+
 def table(legs, floor):
-    """Markdown: a row for each leg. Ahead: how many standard deviations tinydiff's distance is below."""
+    """Markdown: a row for each leg. Ahead: how many standard deviations of a leg's distance tinydiff's is below."""
     lines = ["| minutes | contender | seconds | pictures seen | distance | tinydiff ahead by | error of x_0 | suspiciously near |",
              "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for minutes in sorted({leg["minutes"] for leg in legs}):
         here = {leg["name"]: leg for leg in legs if leg["minutes"] == minutes}
         for name, leg in here.items():
-            mean, sd = np.mean(leg["distances"]), np.std(leg["distances"], ddof=1)
+            mean, sd = measured(leg["distances"])
             ahead = ""
             if name != "tinydiff" and "tinydiff" in here:
-                ours = here["tinydiff"]["distances"]
-                ahead = f"{(mean - np.mean(ours)) / math.sqrt((sd ** 2 + np.var(ours, ddof=1)) / 2):.1f} sd"
+                our_mean, our_sd = measured(here["tinydiff"]["distances"])
+                ahead = f"{(mean - our_mean) / math.sqrt((sd ** 2 + our_sd ** 2) / 2):.1f} sd"
             error = math.exp(np.mean(np.log(leg["x0_errors"])))
             lines.append(f"| {minutes:g} | {name} | {leg['seconds']:.0f} | {leg['pictures']:,} | {mean:.1f} ± {sd:.1f} | {ahead} | {error:.5f} | "
                          f"{leg['suspicious']} |")
-    lines.append(f"| | training faces themselves | | | {np.mean(floor):.1f} ± {np.std(floor, ddof=1):.1f} | | | |")
+    mean, sd = measured(floor)
+    lines.append(f"| | training faces themselves | | | {mean:.1f} ± {sd:.1f} | | | |")
     return "\n".join(lines)
 
 

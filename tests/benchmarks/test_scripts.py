@@ -111,6 +111,30 @@ def test_what_the_network_model_predicts(monkeypatch):
     assert math.isclose(row["ms"], 21_000) and row["hidden"] == 1 and row["without"] == 1
 
 
+def test_what_the_race_makes_of_its_legs(monkeypatch):
+    """Groups at 10 +- 2 and 16 +- 2 are means that scatter by 1: the lead of 6 is six of that."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    table = runpy.run_path(str(ROOT / "benchmarks" / "race.py"))["table"]
+    spread = math.sqrt(3)                                            # of -a, -a, a, a the standard deviation is a sqrt(4/3)
+    leg = dict(minutes=5, seconds=300, pictures=1600, x0_errors=[0.01, 0.04], suspicious=0)
+    ours = dict(leg, name="tinydiff", distances=[10 - spread, 10 - spread, 10 + spread, 10 + spread])
+    torch = dict(leg, name="torch", distances=[16 + spread, 16 - spread, 16 + spread, 16 - spread])
+    _, _, first, second, floor = table([ours, torch], [4, 4, 4, 4]).splitlines()
+    assert first == "| 5 | tinydiff | 300 | 1,600 | 10.0 ± 1.0 |  | 0.02000 | 0 |"
+    assert second == "| 5 | torch | 300 | 1,600 | 16.0 ± 1.0 | 6.0 sd | 0.02000 | 0 |"
+    assert "4.0 ± 0.0" in floor
+
+
+def test_the_race_refuses_a_leg_of_another_recipe(tmp_path):
+    leg = tmp_path / "tinydiff-5"
+    leg.mkdir()
+    (leg / "weights.npz").touch()
+    (leg / "leg.json").write_text(json.dumps({"recipe": "an older one"}))
+    done = run("race", "--data", "cats64.zip", "--out", tmp_path, "--minutes", 5, "--contenders", "tinydiff")
+    assert done.returncode == 1 and f"{leg} holds a leg of another recipe: give another --out, or remove it" in done.stderr
+
+
 def test_a_contender_that_ends_is_named():
     done = run("train_step", "--quick", NUMBA_THREADING_LAYER="no such layer")
     assert done.returncode == 1 and "the process of tinydiff ended; its error is above" in done.stderr
