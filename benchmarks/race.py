@@ -12,10 +12,10 @@ Four contenders learn from the same faces, all but the last 300, which are held 
 The last two train the reference U-Net, with the batch of 16 that the first of them has. A leg is a contender and a time, from the start of its
 process to its last step. A learning rate that falls to zero needs a run of its own for each time; the last two have a constant one, so that one run
 passes all the times. Each leg is saved when it is done, and a second call goes on with the first that is missing. All legs are then judged alike:
-1,000 samples by 25 steps of DDIM from the same noise, with the autoguidance that belongs to the recipe of the first two; their sliced Wasserstein
-distance to held-out faces, the mean over four groups of 250 and the standard deviation of that mean, half of that among the groups; the error of the
-guessed x_0 on the held-out faces at ten log SNRs, without guidance; and how many samples are suspiciously near to a training face. OUT/sheets has 64
-samples of each, uncurated, and for each time a picture of the first eight of all.
+1,000 samples in 50 steps from the same noise, those of the first two by the sampler and with the autoguidance that belong to their recipe, the
+others' by DDIM; their sliced Wasserstein distance to held-out faces, the mean over four groups of 250 and the standard deviation of that mean, half
+of that among the groups; the error of the guessed x_0 on the held-out faces at ten log SNRs, without guidance; and how many samples are suspiciously
+near to a training face. OUT/sheets has 64 samples of each, uncurated, and for each time a picture of the first eight of all.
 
     python benchmarks/race.py --data cats64.zip --minutes 4 --contenders tinydiff --variant="--optimizer adamw" --variant="--lr 6e-3"
 
@@ -42,7 +42,6 @@ import train_cats  # noqa: E402
 
 START = time.perf_counter()
 HELD_OUT, GROUPS, CHUNK, SHEET, SIDE_BY_SIDE = 300, 4, 50, 64, 8
-SAMPLER, SAMPLER_STEPS = "ddim", 25
 TRIAL = 0.03                # of a leg, spent on finding out how many steps fit
 EPOCHS = 10**6              # more than fit into any leg
 
@@ -172,8 +171,8 @@ def judge(name, folder, training, held_out, usual):
 
     denoise = guided = denoiser("weights")
     if config.autoguidance != 1:
-        guided = td.diffusion.guide(denoise, denoiser("weak"), config.autoguidance)
-    samples = sample(td.diffusion.clip_x0(guided), schedule)
+        guided = td.diffusion.autoguide(denoise, denoiser("weak"), schedule, config.autoguidance)
+    samples = sample(td.diffusion.clip_x0(guided), schedule, config)
     td.report.grid(samples[:SHEET]).save(folder.parent / "sheets" / f"{folder.name}.png")
     np.save(folder / "samples.npy", samples)
     near = int((td.metrics.nearest(samples, training).distance < usual / 2).sum())
@@ -181,12 +180,12 @@ def judge(name, folder, training, held_out, usual):
     return dict(distances=distances(samples, held_out), x0_errors=errors, suspicious=near)
 
 
-def sample(denoise, schedule, n=1000):
-    """(n,64,64,3) uint8, by the same sampler, from the same noise for all."""
+def sample(denoise, schedule, config, n=1000):
+    """(n,64,64,3) uint8, by the recipe's sampler, from the same noise for all."""
     chunks = []
     for first in range(0, n, CHUNK):
         x_T = td.diffusion.initial_noise(schedule, (CHUNK, 64, 64, 3), 0, first)
-        *_, last = td.diffusion.SAMPLERS[SAMPLER](denoise, schedule, x_T, SAMPLER_STEPS, 0, first=first)
+        *_, last = td.diffusion.SAMPLERS[config.sampler](denoise, schedule, x_T, config.steps, 0, first=first)
         chunks.append(td.data.to_uint8(last.x))
     return np.concatenate(chunks)
 

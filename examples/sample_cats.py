@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 
 from tinydiff.data import drawn_cats, load_image, to_model, to_uint8
-from tinydiff.diffusion import (SAMPLERS, SCHEDULES, clip_x0, ddim_invert, denoiser, dynamic_threshold, guide, initial_noise, noised_start, repaint,
-                                slerp, timesteps)
+from tinydiff.diffusion import (SAMPLERS, SCHEDULES, autoguide, clip_x0, ddim_invert, denoiser, dynamic_threshold, guide, initial_noise, noised_start,
+                                repaint, slerp, timesteps)
 from tinydiff.report import LiveLine, denoising_frame, gif, grid
 from tinydiff.training import load_checkpoint, load_pretrained
 from tinydiff.training.interrupt import heed_termination
@@ -77,8 +77,8 @@ class Network:
 
     def autoguided(self, y):
         """The network's denoiser for labels y, or none, led away from that of the same network at an earlier time."""
-        denoise = denoiser(self.model, self.schedule, self.target, y)
-        return guide(denoise, denoiser(self.weak, self.schedule, self.target, y), self.autoguidance) if self.weak else denoise
+        denoise, weak = (model and denoiser(model, self.schedule, self.target, y) for model in (self.model, self.weak))
+        return autoguide(denoise, weak, self.schedule, self.autoguidance) if weak else denoise
 
     def noise(self, first, n):
         """x_T (n,H,W,3) of pictures first to first+n-1."""

@@ -44,6 +44,7 @@ PHOTO_NETWORK = UNetConfig()
 DRAWN_NETWORK = UNetConfig(patch=2, channel_mults=(1, 2, 2))
 PHOTO_BATCH, DRAWN_BATCH = 16, TrainConfig.batch
 PHOTO_AUTOGUIDANCE, DRAWN_AUTOGUIDANCE = 1.5, 1.0    # the cartoons need none
+PHOTO_SAMPLER, DRAWN_SAMPLER = "dpmpp_2m_sde", TrainConfig.sampler
 LR = {"muon": TrainConfig.lr, "adamw": 6e-4}
 SHEET_EVERY = 5       # epochs from one sheet of samples to the next
 SHEET, NEW_CATS, CHUNK = 16, 64, 16     # pictures on such a sheet, on the last sheet, and in memory at once
@@ -141,7 +142,8 @@ def stage_generate(trainer, out):
     cats = (whole_rows(trainer, NEW_CATS), *trainer.train_images.shape[1:])
     say_stage(4, "Generate", f"{cats} noise -> {config.steps} {config.sampler} steps -> {cats}")
     if config.autoguidance != 1 and trainer.weak is not None:
-        print(f"Autoguidance: what the network has learnt since an early part of the run counts {config.autoguidance:g} times.")
+        print(f"Autoguidance: what the network has learnt since an early part of the run counts {config.autoguidance:g} times, "
+              "while x_t is more noise than picture.")
     new_cats = draw(trainer, cats[0])
     if trainer.ranks.rank > 0:
         return
@@ -323,10 +325,11 @@ def parser():
     flag("--time-sampling", run.time_sampling, None, "how the times t to train on are drawn", choices=list(TIME_SAMPLINGS))
     flag("--offset-noise", run.offset_noise, "STRENGTH", "noise that a whole channel shares, 0.1 for darker and brighter pictures")
     p.add_argument("--learn-variance", action="store_true", help="the network also learns how much noise a step of ddpm should add")
-    flag("--sampler", run.sampler, None, "how new pictures are drawn", choices=list(SAMPLERS))
+    p.add_argument("--sampler", choices=list(SAMPLERS),
+                   help=f"how new pictures are drawn ({PHOTO_SAMPLER} with --data; {DRAWN_SAMPLER} for the cartoons)")
     flag("--steps", run.steps, "N", "steps from noise to a new picture")
     p.add_argument("--autoguidance", type=float, metavar="SCALE",
-                   help="lead new pictures away from what the network would have drawn after a quarter of the run; drawing takes twice as long; "
+                   help="lead new pictures away from what the network would have drawn after a quarter of the run; drawing takes half as long again; "
                    f"1: off ({PHOTO_AUTOGUIDANCE:g} with --data; {DRAWN_AUTOGUIDANCE:g} for the cartoons)")
     flag("--held-out", run.held_out, "PART", "part of the pictures that is never trained on, 0 to below 1")
     flag("--seed", run.seed, "N", "of everything random: the same seed gives the same run")
@@ -486,14 +489,14 @@ def fit_into(args, image_set, config, unet, ranks):
 
 def settings(args):
     """The flags as a TrainConfig and, but for the number of classes, a UNetConfig."""
-    batch, autoguidance = (PHOTO_BATCH, PHOTO_AUTOGUIDANCE) if args.data else (DRAWN_BATCH, DRAWN_AUTOGUIDANCE)
-    batch = batch if args.batch is None else args.batch
-    autoguidance = autoguidance if args.autoguidance is None else args.autoguidance
+    photos, drawn = (PHOTO_BATCH, PHOTO_SAMPLER, PHOTO_AUTOGUIDANCE), (DRAWN_BATCH, DRAWN_SAMPLER, DRAWN_AUTOGUIDANCE)
+    given = (args.batch, args.sampler, args.autoguidance)
+    batch, sampler, autoguidance = (usual if flag is None else flag for flag, usual in zip(given, photos if args.data else drawn))
     config = TrainConfig(epochs=TrainConfig.epochs if args.epochs is None else args.epochs, max_steps=args.max_steps, batch=batch,
                          micro_batch=args.micro_batch, recompute=args.recompute,
                          optimizer=args.optimizer, lr=LR[args.optimizer] if args.lr is None else args.lr,
                          schedule=args.schedule, target=args.target, weight=args.weight,
-                         time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=args.sampler, steps=args.steps,
+                         time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=sampler, steps=args.steps,
                          autoguidance=autoguidance, held_out=args.held_out, seed=args.seed)
     if args.channels < 1 or args.channels % UNetConfig.groups:
         raise ValueError(f"--channels is {args.channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")

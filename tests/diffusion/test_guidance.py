@@ -5,7 +5,7 @@ Class k is N(MEANS[k], S^2) for each pixel of a picture, all of which share thei
 import numpy as np
 import pytest
 
-from tinydiff.diffusion import Schedule, cosine, ddim, denoiser, guide, initial_noise
+from tinydiff.diffusion import Schedule, autoguide, cosine, ddim, denoiser, guide, initial_noise
 
 MEANS, S = (-0.4, 0.6), 0.3
 VP, VE = cosine(100), Schedule(np.ones(40), np.geomspace(0.01, 20, 40))
@@ -90,6 +90,20 @@ def test_sampling_with_guidance_keeps_to_the_class():
     middle = np.mean(MEANS)
     assert abs(np.mean(unguided > middle) - 0.5) < 4 * 0.5 / np.sqrt(4000)
     assert np.mean(guided > middle) == 1 and guided.mean() > MEANS[1] and guided.std() < S
+
+
+@pytest.mark.parametrize("schedule", [VP, VE])
+def test_autoguidance_is_guidance_while_there_is_more_noise_than_picture(schedule):
+    """Elsewhere weak is not asked."""
+    x, guided = noisy(), autoguide(ideal(schedule, 1), ideal(schedule), schedule, 3)
+    alpha, sigma = schedule.at(np.arange(schedule.T))
+    until = int(np.argmax(sigma > alpha))                   # the first such t
+    assert 0 < until < schedule.T - 1
+    for t in (until, schedule.T - 2):
+        np.testing.assert_array_equal(guided(x, t), guide(ideal(schedule, 1), ideal(schedule), 3)(x, t))
+    for t in (0, until - 1):
+        np.testing.assert_array_equal(autoguide(ideal(schedule, 1), never, schedule, 3)(x, t), ideal(schedule, 1)(x, t))
+    assert autoguide(never, ideal(schedule), schedule, 1) is never
 
 
 def test_rescaling_by_hand():

@@ -341,11 +341,12 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
     assert (train["weight"], train["time_sampling"], train["offset_noise"], config["unet"]["out_channels"]) == ("p2", "uniform", 0.1, 6)
 
 
-def test_photographs_come_in_larger_batches():
-    code = "import sys; sys.path.append(sys.argv[1]); import train_cats as t; print([t.settings(t.parser().parse_args(flags))[0].batch " \
-           "for flags in ([], ['--data', 'faces'], ['--data', 'faces', '--batch', '4'])])"
+def test_photographs_come_in_larger_batches_and_are_drawn_with_fresh_noise():
+    code = "import sys; sys.path.append(sys.argv[1]); import train_cats as t; s = [t.settings(t.parser().parse_args(flags))[0] " \
+           "for flags in ([], ['--data', 'faces'], ['--data', 'faces', '--batch', '4', '--sampler', 'heun'])]; " \
+           "print(*[(c.batch, c.sampler, c.autoguidance) for c in s])"
     done = subprocess.run([sys.executable, "-c", code, ROOT / "examples"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[8, 16, 4]"
+    assert done.stdout.strip() == "(8, 'ddim', 1.0) (16, 'dpmpp_2m_sde', 1.5) (4, 'heun', 1.5)"
 
 
 def test_classes_and_self_conditioning(tmp_path):

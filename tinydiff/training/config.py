@@ -42,7 +42,7 @@ class TrainConfig:
     held_out    the part of the pictures, 0 to below 1, that is never trained on
     seed        of every random number
     sampler, steps  how pictures are drawn with the result: a name in diffusion.SAMPLERS, and its number of steps
-    autoguidance    how far they are led away from what the network of an earlier time would draw (diffusion/guidance.py); 1 for not at all
+    autoguidance    how far they are led away from what the network of an earlier time would draw (`diffusion.autoguide`); 1 for not at all
 
     Raises ValueError for a value that cannot be.
     """

@@ -227,7 +227,8 @@ class Trainer:
         denoise = diffusion.denoiser(self.ema.model, self.schedule, self.config.target, y)
         if self.weak is None:
             return denoise
-        return diffusion.guide(denoise, diffusion.denoiser(self.weak, self.schedule, self.config.target, y), self.config.autoguidance)
+        weak = diffusion.denoiser(self.weak, self.schedule, self.config.target, y)
+        return diffusion.autoguide(denoise, weak, self.schedule, self.config.autoguidance)
 
     @property
     def epoch_done(self) -> bool:
