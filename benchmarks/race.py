@@ -1,6 +1,6 @@
 """The race: in the same minutes on the same cores, who draws the better cats?
 
-    python benchmarks/race.py --data cats64.zip [--out runs/race] [--minutes 5 10 30 60]        (needs torch; about seven hours; resumes by itself)
+    python benchmarks/race.py --data cats64.zip [--out runs/race] [--minutes 5 10 30 60]        (needs torch; about ten hours; resumes by itself)
 
 Four contenders learn from the same faces, all but the last 300, which are held out:
 
@@ -11,7 +11,7 @@ Four contenders learn from the same faces, all but the last 300, which are held 
 
 The last two train the reference U-Net, with the batch of 16 that the first of them has. A leg is a contender and a time, from the start of its
 process to its last step. A learning rate that falls to zero needs a run of its own for each time; the last two have a constant one, so that one run
-passes all the times. Each leg is saved when it is done, and a second call goes on with the first that is missing. All legs are then judged alike:
+passes all the times. Each leg is saved when it is done, and a second call goes on with the first that is missing. All are then judged by the same measures:
 1,000 samples in 50 steps from the same noise, those of the first two by the sampler and with the autoguidance that belong to their recipe, the
 others' by DDIM; their sliced Wasserstein distance to held-out faces, the mean over four groups of 250 and the standard deviation of that mean, half
 of that among the groups; the error of the guessed x_0 on the held-out faces at ten log SNRs, without guidance; and how many samples are suspiciously
@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 
 import tinydiff as td
+from tinydiff.training.trainer import DRAWING
 
 from machine import THREADS, header
 
@@ -67,6 +68,18 @@ CONSTANT = ("torch-ddpm", "torch-improved")             # their learning rate
 def contender(name):
     """Its TrainConfig and UNetConfig. A variant's name is its flags."""
     return CONTENDERS[name] if name in CONTENDERS else recipe(shlex.split(name))
+
+
+def drawing(name):
+    """How its samples are drawn: what needs no new training when it is changed."""
+    config, _ = contender(name)
+    return {what: getattr(config, what) for what in sorted(DRAWING)}
+
+
+def training(name):
+    """All the rest of its recipe, as a string."""
+    config, unet = contender(name)
+    return repr((replace(config, **{what: getattr(DEFAULTS, what) for what in DRAWING}), unet))
 
 
 def fitting_steps(step, seconds):
@@ -131,7 +144,7 @@ def run_legs(name, minutes, data, out):
     legs = torch_legs if name.startswith("torch") else tinydiff_legs
     for mark, (weights, weak, steps) in zip(minutes, legs(name, faces, minutes, out)):
         seconds = time.perf_counter() - START
-        facts = dict(name=name, minutes=mark, steps=steps, pictures=steps * contender(name)[0].batch, seconds=seconds, recipe=repr(contender(name)))
+        facts = dict(name=name, minutes=mark, steps=steps, pictures=steps * contender(name)[0].batch, seconds=seconds, recipe=training(name))
         folder = leg_folder(out, name, mark)
         folder.mkdir(exist_ok=True)
         np.savez(folder / "weights.part.npz", **weights)
@@ -148,7 +161,7 @@ def run_missing(name, minutes, data, out):
         folder = leg_folder(out, name, mark)
         if not (folder / "weights.npz").exists():
             missing.append(mark)
-        elif json.loads((folder / "leg.json").read_text()).get("recipe") != repr(contender(name)):
+        elif json.loads((folder / "leg.json").read_text()).get("recipe") != training(name):
             sys.exit(f"{folder} holds a leg of another recipe: give another --out, or remove it")
     for marks in [missing] if name in CONSTANT and missing else [[mark] for mark in missing]:
         words = [f"{mark:g}" for mark in marks]
@@ -158,7 +171,7 @@ def run_missing(name, minutes, data, out):
 
 # The judge.
 
-def judge(name, folder, training, held_out, usual):
+def judge(name, folder, learnt, held_out, usual):
     """The leg's figures, and its sheet. usual: the median distance from a held-out face to its nearest training face."""
     config, unet = contender(name)
     schedule = td.diffusion.SCHEDULES[config.schedule](config.T)
@@ -175,9 +188,9 @@ def judge(name, folder, training, held_out, usual):
     samples = sample(td.diffusion.clip_x0(guided), schedule, config)
     td.report.grid(samples[:SHEET]).save(folder.parent / "sheets" / f"{folder.name}.png")
     np.save(folder / "samples.npy", samples)
-    near = int((td.metrics.nearest(samples, training).distance < usual / 2).sum())
+    near = int((td.metrics.nearest(samples, learnt).distance < usual / 2).sum())
     errors = [level.x0_error for level in td.metrics.errors_by_noise(denoise, schedule, held_out)]
-    return dict(distances=distances(samples, held_out), x0_errors=errors, suspicious=near)
+    return dict(drawing=drawing(name), distances=distances(samples, held_out), x0_errors=errors, suspicious=near)
 
 
 def sample(denoise, schedule, config, n=1000):
@@ -240,20 +253,20 @@ def main():
     for name in names:
         run_missing(name, args.minutes, args.data, args.out)
     faces = np.asarray(td.data.load_images(args.data, 64, limit=10**6).images)
-    training, held_out, legs = faces[:-HELD_OUT], faces[-HELD_OUT:], []
-    usual = np.median(td.metrics.nearest(held_out, training).distance)
+    learnt, held_out, legs = faces[:-HELD_OUT], faces[-HELD_OUT:], []
+    usual = np.median(td.metrics.nearest(held_out, learnt).distance)
     for minutes in args.minutes:
         for name in names:
             folder = leg_folder(args.out, name, minutes)
             facts = json.loads((folder / "leg.json").read_text())
-            if "distances" not in facts:
+            if facts.get("drawing") != drawing(name):
                 print(f"{name} is judged after {minutes:g} minutes ...", flush=True)
-                facts |= judge(name, folder, training, held_out, usual)
+                facts |= judge(name, folder, learnt, held_out, usual)
                 (folder / "leg.json").write_text(json.dumps(facts))
             legs.append(facts)
         samples = np.stack([np.load(leg_folder(args.out, name, minutes) / "samples.npy")[:SIDE_BY_SIDE] for name in names])
         td.report.strip(samples, [""] * SIDE_BY_SIDE, names).save(args.out / "sheets" / f"{minutes:g}.png")
-    floor = distances(training[np.random.default_rng(0).permutation(len(training))[:1000]], held_out)
+    floor = distances(learnt[np.random.default_rng(0).permutation(len(learnt))[:1000]], held_out)
     (args.out / "race.json").write_text(json.dumps(legs, indent=2))
     print(table(legs, floor))
 

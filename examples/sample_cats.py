@@ -52,9 +52,9 @@ class Network:
                              "checkpoint.npz") from None
         self.crc32 = zlib.crc32(saved.path.read_bytes())
         self.model, self.weak, self.target = saved.ema.model.eval(), saved.weak, saved.config.target
-        self.schedule = SCHEDULES[saved.config.schedule](saved.config.T)
-        self.size = saved.model.config.image_size
-        self.sampler, self.steps, self.seed = or_else(args.sampler, saved.config.sampler), or_else(args.steps, saved.config.steps), args.seed
+        self.schedule, self.size = SCHEDULES[saved.config.schedule](saved.config.T), saved.model.config.image_size
+        usual = "ddim" if args.interpolate else saved.config.sampler
+        self.sampler, self.steps, self.seed = or_else(args.sampler, usual), or_else(args.steps, saved.config.steps), args.seed
         self.times = timesteps(self.schedule, self.steps, or_else(args.spacing, "trailing"))
         self.autoguidance = or_else(args.autoguidance, saved.config.autoguidance)
         if self.weak is None and args.autoguidance not in (None, 1):
@@ -77,8 +77,8 @@ class Network:
 
     def autoguided(self, y):
         """The network's denoiser for labels y, or none, led away from that of the same network at an earlier time."""
-        denoise, weak = (model and denoiser(model, self.schedule, self.target, y) for model in (self.model, self.weak))
-        return autoguide(denoise, weak, self.schedule, self.autoguidance) if weak else denoise
+        strong = denoiser(self.model, self.schedule, self.target, y)
+        return autoguide(strong, denoiser(self.weak, self.schedule, self.target, y), self.schedule, self.autoguidance) if self.weak else strong
 
     def noise(self, first, n):
         """x_T (n,H,W,3) of pictures first to first+n-1."""
@@ -185,7 +185,7 @@ def parser():
     p.add_argument("--run", type=Path, metavar="PATH",
                    help=f"the folder of a run, or its checkpoint.npz ({RUN}; where that isn't there, the network that comes with tinydiff)")
     p.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder for the pictures (that of the run, and in it drawn; runs/drawn)")
-    p.add_argument("--sampler", choices=list(SAMPLERS), help="(the run's)")
+    p.add_argument("--sampler", choices=list(SAMPLERS), help="(the run's; ddim with --interpolate, whose noise DDIM finds)")
     p.add_argument("--steps", type=int, metavar="N", help="steps from noise to a picture (the run's)")
     p.add_argument("--spacing", metavar="NAME", help="how the steps are spread over t, one of timesteps' names (trailing)")
     p.add_argument("--count", type=int, metavar="N", help="how many (64; 8 that start from one; 16 of the network that comes with tinydiff)")

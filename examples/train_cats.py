@@ -329,7 +329,7 @@ def parser():
                    help=f"how new pictures are drawn ({PHOTO_SAMPLER} with --data; {DRAWN_SAMPLER} for the cartoons)")
     flag("--steps", run.steps, "N", "steps from noise to a new picture")
     p.add_argument("--autoguidance", type=float, metavar="SCALE",
-                   help="lead new pictures away from what the network would have drawn after a quarter of the run; drawing takes half as long again; "
+                   help="lead new pictures away from what the network would have drawn after a quarter of the run; drawing takes about half as long again; "
                    f"1: off ({PHOTO_AUTOGUIDANCE:g} with --data; {DRAWN_AUTOGUIDANCE:g} for the cartoons)")
     flag("--held-out", run.held_out, "PART", "part of the pictures that is never trained on, 0 to below 1")
     flag("--seed", run.seed, "N", "of everything random: the same seed gives the same run")
@@ -462,7 +462,7 @@ def fit_into(args, image_set, config, unet, ranks):
     line = LiveLine()
     line.show(["trying out how fast this machine is"])
     trial = new_trainer(args, image_set, replace(config, steps=min(TRIAL_STEPS, config.steps)), unet, ranks)
-    trial.weak = trial.ema.model                            # drawing takes as long as it will when there is one
+    trial.weak = trial.ema.model                            # drawing takes about as long as it will when there is one
     seconds = 60 * args.minutes
     pace = measure_pace(trial, TRIAL * seconds)
     sheet = mean_time(trial, lambda: draw(trial, whole_rows(trial, SHEET))) * config.steps / trial.config.steps

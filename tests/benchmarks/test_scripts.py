@@ -135,6 +135,15 @@ def test_the_race_refuses_a_leg_of_another_recipe(tmp_path):
     assert done.returncode == 1 and f"{leg} holds a leg of another recipe: give another --out, or remove it" in done.stderr
 
 
+def test_the_race_tells_training_from_drawing(monkeypatch):
+    """A leg is judged again where only the drawing has changed."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    race = runpy.run_path(str(ROOT / "benchmarks" / "race.py"))
+    assert race["training"]("tinydiff") == race["training"]("--sampler ddim --steps 25 --autoguidance 1") != race["training"]("--batch 8")
+    assert race["drawing"]("--sampler ddim --steps 25 --autoguidance 1") == {"autoguidance": 1, "sampler": "ddim", "steps": 25}
+
+
 def test_a_contender_that_ends_is_named():
     done = run("train_step", "--quick", NUMBA_THREADING_LAYER="no such layer")
     assert done.returncode == 1 and "the process of tinydiff ended; its error is above" in done.stderr

@@ -222,8 +222,8 @@ class Trainer:
         return rows
 
     def denoiser(self, y: ArrayLike | None = None) -> Callable:
-        """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`, with autoguidance where config asks for it and
-        .weak is there. y: (N,) labels, or None for none."""
+        """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`: t is a number. With autoguidance where config
+        asks for it and .weak is there. y: (N,) labels, or None for none."""
         denoise = diffusion.denoiser(self.ema.model, self.schedule, self.config.target, y)
         if self.weak is None:
             return denoise
