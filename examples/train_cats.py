@@ -329,8 +329,8 @@ def parser():
                    help=f"how new pictures are drawn ({PHOTO_SAMPLER} with --data; {DRAWN_SAMPLER} for the cartoons)")
     flag("--steps", run.steps, "N", "steps from noise to a new picture")
     p.add_argument("--autoguidance", type=float, metavar="SCALE",
-                   help="lead new pictures away from what the network would have drawn after a quarter of the run; drawing takes about half as long again; "
-                   f"1: off ({PHOTO_AUTOGUIDANCE:g} with --data; {DRAWN_AUTOGUIDANCE:g} for the cartoons)")
+                   help="lead new pictures away from what the network would have drawn after a quarter of the run; drawing takes half as long "
+                   f"again; 1: off ({PHOTO_AUTOGUIDANCE:g} with --data; {DRAWN_AUTOGUIDANCE:g} for the cartoons)")
     flag("--held-out", run.held_out, "PART", "part of the pictures that is never trained on, 0 to below 1")
     flag("--seed", run.seed, "N", "of everything random: the same seed gives the same run")
     p.add_argument("--threads", type=int, metavar="N", help="processor threads; without it NUMBA_NUM_THREADS, or all cores, shared by the ranks")

@@ -29,8 +29,8 @@ more of that takes the guess away from pictures that are like no data:
     guided = weak + scale (strong - weak)                         1.5, where weak has seen a quarter of the training, suits the cat faces
 
 `autoguide` does so only while sigma > alpha, as long as it is open what cat it will be. Further on the difference is in the fur, and more of that
-makes it coarse where a sampler adds fresh noise: measured in benchmarks/README.md. (`guide` alone is the paper's, all along. Kynkäänniemi et al. 2024,
-arXiv 2404.07724, keep classifier-free guidance to the middle.)
+makes it coarse where a sampler adds fresh noise: measured in benchmarks/README.md. (`guide` alone is the paper's, all along. Kynkäänniemi et al.
+2024, arXiv 2404.07724, keep classifier-free guidance to the middle.)
 
 Read first: `thresholding.py`.
 """
