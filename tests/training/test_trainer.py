@@ -152,10 +152,10 @@ def test_autoguidance_leads_away_from_the_average_of_a_quarter_of_the_run(tmp_pa
     longer.step()
     for one, scale in ((run, 3), (longer, 2)):
         assert same_bits(one.weak.state_dict().values(), quarter.values())
-        for t, scale in ((600, scale), (400, 1)):           # more noise than picture, and less
+        for t, counts in ((600, scale), (400, 1)):          # more noise than picture, and less
             strong, weak = (diffusion.denoiser(model, run.schedule, run.config.target)(x, t) for model in (one.ema.model, one.weak))
             assert np.abs(strong - weak).max() > 1e-4
-            np.testing.assert_allclose(one.denoiser()(x, t), weak + scale * (strong - weak), rtol=0, atol=1e-6)
+            np.testing.assert_allclose(one.denoiser()(x, t), weak + counts * (strong - weak), rtol=0, atol=1e-6)
     longer.step()                                           # the 7th of 27
     assert same_bits(longer.weak.state_dict().values(), longer.ema.model.state_dict().values())
 
