@@ -3,15 +3,17 @@
     python benchmarks/train_step.py [--rounds 15] [--json step.json]
 
 A step is forward, backward, gradient clipping and AdamW (ours also moves the EMA) on 16 pictures of 64 x 64 x 3. PyTorch runs eager in both of
-its layouts, compiled (torch.compile, which needs a C++ compiler) and, where the processor has instructions for that, in bfloat16 (autocast). Each
-contender is a process of its own; they take their steps in turn, one at a time, so that a machine that slows down slows all of them. Before
-anything is timed, all must give the same loss and the same gradient norm on the same weights and pictures.
+its layouts, compiled (torch.compile, which needs a C++ compiler) and, where the processor has instructions for that, in bfloat16 (autocast); so does
+ours, where the processor has AMX. Each contender is a process of its own; they take their steps in turn, one at a time, so that a machine that slows
+down slows all of them. Before anything is timed, all must give the same loss and the same gradient norm on the same weights and pictures.
 """
 import argparse
 import contextlib
 import importlib.util
 import statistics
 import time
+
+from tinydiff.kernels import has_bfloat16
 
 from contenders import Contender, ratio_of_pairs, serve, write_json
 from machine import HAS_BFLOAT16, THREADS, header, peak_mb
@@ -38,7 +40,7 @@ def weights_and_batch(quick=False):
     return model, x, rng.uniform(0, 1000, batch).astype(np.float32), rng.standard_normal(x.shape, dtype=np.float32)
 
 
-def tinydiff_step(quick=False):
+def tinydiff_step(quick=False, bfloat16=False):
     """A function that takes one step and returns (loss, gradient norm)."""
     import tinydiff as td
     model, x, t, target = weights_and_batch(quick)
@@ -46,8 +48,9 @@ def tinydiff_step(quick=False):
 
     def step():
         model.zero_grad()
-        loss = td.ops.mse(model(x, t), target)
-        loss.backward()
+        with td.kernels.bfloat16(bfloat16):
+            loss = td.ops.mse(model(x, t), target)
+            loss.backward()
         norm = td.optim.grad_norm(optimizer.params)
         optimizer.step(grad_scale=1 / max(norm, 1), ema=ema)
         return float(loss.data), norm
@@ -81,9 +84,10 @@ def torch_step(memory_format, compiled=False, bfloat16=False):
     return step
 
 
-OURS, COMPILED, BFLOAT16 = "tinydiff", "torch compiled", "torch bfloat16"
+OURS, COMPILED, BFLOAT16, OUR_BFLOAT16 = "tinydiff", "torch compiled", "torch bfloat16", "tinydiff bfloat16"
 CONTENDERS = {
     OURS: tinydiff_step,
+    OUR_BFLOAT16: lambda quick: tinydiff_step(quick, bfloat16=True),
     "torch eager": lambda quick: torch_step("contiguous_format"),
     "torch channels_last": lambda quick: torch_step("channels_last"),
     COMPILED: lambda quick: torch_step("channels_last", compiled=True),
@@ -117,7 +121,7 @@ def same_computation(contenders) -> list:
             contender.close()
             continue
         for what in ("loss", "norm"):
-            if abs(first[what] / ours[what] - 1) > (BFLOAT16_AGREES if contender.name == BFLOAT16 else RESULTS_AGREE):
+            if abs(first[what] / ours[what] - 1) > (BFLOAT16_AGREES if contender.name in (BFLOAT16, OUR_BFLOAT16) else RESULTS_AGREE):
                 raise SystemExit(f"train_step: {contender.name} has {what} {first[what]}, tinydiff {ours[what]}: not the same computation")
         kept.append(contender)
     print(f"same loss ({ours['loss']:.6f}) and gradient norm ({ours['norm']:.4f})")
@@ -136,9 +140,10 @@ def main():
 
     print(header())
     with_torch = importlib.util.find_spec("torch") and not args.quick
-    names = [name for name in CONTENDERS if name != BFLOAT16 or HAS_BFLOAT16] if with_torch else [OURS]
-    if with_torch and not HAS_BFLOAT16:
-        print(f"This processor has no bfloat16 instructions: {BFLOAT16} doesn't take part")
+    able = {BFLOAT16: HAS_BFLOAT16, OUR_BFLOAT16: has_bfloat16()}
+    names = [name for name in CONTENDERS if able.get(name, True)] if with_torch else [OURS]
+    for name in able.keys() - names if with_torch else ():
+        print(f"{name} doesn't take part: this processor has no instructions for it")
     contenders = [Contender(name, *["--quick"] * args.quick) for name in names]
     contenders = same_computation(contenders)
     seconds, peak = {c.name: [] for c in contenders}, {}
@@ -158,13 +163,13 @@ def main():
         rows[name] = dict(ms=1e3 * median, min_ms=1e3 * min(times), max_ms=1e3 * max(times), peak_mb=peak[name])
         rates = f"{'':19}" if args.quick else f"{BATCH / median:10.1f}{GFLOP / median:9.0f}"
         print(f"{name:22}{1e3 * median:12.0f}{1e3 * min(times):8.0f}{1e3 * max(times):8.0f}{rates}{peak[name]:9.0f}")
-    float32 = [name for name in rows if name not in (OURS, BFLOAT16)]
-    rivals = [("the best float32 PyTorch", min(float32, key=lambda name: rows[name]["ms"]))] if float32 else []
-    rivals += [("PyTorch's bfloat16", BFLOAT16)] if BFLOAT16 in rows else []
-    for what, rival in rivals:
-        ratios[rival] = dict(time=ratio_of_pairs(seconds[OURS], seconds[rival]), peak_memory=peak[OURS] / peak[rival])
-        print(f"tinydiff takes {ratios[rival]['time']:.2f} x the time of {what} ({rival}; median of the pairs) and "
-              f"{ratios[rival]['peak_memory']:.2f} x its peak memory")
+    float32 = [name for name in rows if name not in (OURS, BFLOAT16, OUR_BFLOAT16)]
+    pairs = [(OURS, min(float32, key=lambda name: rows[name]["ms"]), "the best float32 PyTorch")] if float32 else []
+    pairs += [(ours, BFLOAT16, "PyTorch's bfloat16") for ours in (OURS, OUR_BFLOAT16) if {ours, BFLOAT16} <= rows.keys()]
+    for ours, rival, what in pairs:
+        ratio = ratios[f"{ours} / {rival}"] = dict(time=ratio_of_pairs(seconds[ours], seconds[rival]), peak_memory=peak[ours] / peak[rival])
+        print(f"{ours} takes {ratio['time']:.2f} x the time of {what} ({rival}; median of the pairs) and {ratio['peak_memory']:.2f} x its peak "
+              "memory")
     if args.json:
         write_json(args.json, dict(rows=rows, ratios=ratios))
 

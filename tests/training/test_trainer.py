@@ -18,6 +18,8 @@ import tinydiff
 from tests.training.runs import RUN, network, pictures, trainer
 from tinydiff import diffusion
 from tinydiff.diffusion.posterior import log_variance_range
+from tinydiff.kernels import amx, has_bfloat16
+from tinydiff.kernels.amx import wanted
 from tinydiff.training import Trainer, TrainingDiverged, load_checkpoint, save_checkpoint
 from tinydiff.training.batches import held_out_batches, training_batch
 from tinydiff.training.interrupt import hold_interrupt
@@ -390,6 +392,28 @@ def test_less_memory_gives_the_same_step(changes, tmp_path):
         gradients.append([np.float32(loss), *(p.grad for p in run.model.parameters())])
     for whole, parts in zip(*gradients, strict=True):
         assert np.abs(parts - whole).max() <= 1e-5 * np.abs(whole).max() + 1e-7
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor has no AMX, or the system doesn't let it be used")
+def test_bfloat16_gives_nearly_the_same_step_and_is_kept(tmp_path):
+    """The gradient, as one vector, within 3 %: each factor is rounded to 2^-9 of itself, in some twenty layers one after the other."""
+    gradients = []
+    for config in (RUN, dataclasses.replace(RUN, bfloat16=True)):
+        run = trainer(tmp_path, config, model=network())
+        rng = np.random.default_rng(0)
+        for p in run.model.parameters():
+            p.data = (0.3 * rng.standard_normal(p.shape)).astype(np.float32)
+        run.step()
+        gradients.append(np.concatenate([p.grad.ravel() for p in run.model.parameters()]))
+    exact, rounded = gradients
+    assert 1e-4 < np.linalg.norm(rounded - exact) / np.linalg.norm(exact) < 0.03
+    assert not wanted()
+
+
+def test_bfloat16_needs_its_processor(tmp_path, monkeypatch):
+    monkeypatch.setattr(amx, "has_bfloat16", lambda: False)
+    with pytest.raises(ValueError, match="AMX"):
+        trainer(tmp_path, dataclasses.replace(RUN, bfloat16=True))
 
 
 def test_a_network_with_twice_the_channels_learns_the_variance(tmp_path):

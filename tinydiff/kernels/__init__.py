@@ -8,11 +8,12 @@ Between the two stands what the hardware wants, how the fast form gives it that,
 
 Read in this order: `registry.py`, `elementwise.py` (the simplest kernels), `vector.py` and `vector_functions.py` (how Python arithmetic becomes
 vector instructions), `jit.py` (how it is compiled and kept), `buffers.py` (where memory comes from); then `memory.py`, `softmax.py`, `loss.py`,
-`optimizer.py`, `group_norm.py`; `tile.py` (the small matrix product under everything), `convolution.py` and the two that it chooses between,
-`direct.py` and `winograd.py`; `products.py`, `attention_rows.py`, `attention.py`; `muon.py`.
+`optimizer.py`, `group_norm.py`; `tile.py` (the small matrix product under everything), `convolution.py` and what it chooses from,
+`direct.py`, `winograd.py` and, on some processors, `amx.py` with `amx_convolution.py`; `products.py`, `attention_rows.py`, `attention.py`; `muon.py`.
 
 Read first: `ops/__init__.py`, for the letters of the shapes.
 """
+from .amx import bfloat16, has_bfloat16
 from .attention import attention, attention_backward, self_attention, self_attention_backward
 from .convolution import conv2d, conv2d_dw, conv2d_dx, pixel_sum, upsample_conv2d, upsample_conv2d_dw, upsample_conv2d_dx
 from .elementwise import silu, silu_backward
@@ -25,7 +26,7 @@ from .products import matmul
 from .registry import KERNELS
 from .softmax import softmax, softmax_backward
 
-__all__ = ["KERNELS", "adamw_step", "add", "attention", "attention_backward", "concat_channels", "conv2d", "conv2d_dw", "conv2d_dx",
-           "group_norm", "group_norm_backward", "matmul", "muon_step", "pixel_sum", "pool_sum", "scaled_difference", "self_attention",
+__all__ = ["KERNELS", "adamw_step", "add", "attention", "attention_backward", "bfloat16", "concat_channels", "conv2d", "conv2d_dw", "conv2d_dx",
+           "group_norm", "group_norm_backward", "has_bfloat16", "matmul", "muon_step", "pixel_sum", "pool_sum", "scaled_difference", "self_attention",
            "self_attention_backward", "silu", "silu_backward", "softmax", "softmax_backward", "split_channels", "squared_error",
            "squared_norm", "upsample", "upsample_conv2d", "upsample_conv2d_dw", "upsample_conv2d_dx"]

@@ -29,6 +29,8 @@ import math
 import numpy as np
 from numba import prange
 
+from .amx import wanted
+from .amx_convolution import amx, amx_dw
 from .buffers import empty, whole, with_channels
 from .direct import direct, direct_dw, direct_dx
 from .jit import jit, readonly
@@ -126,12 +128,19 @@ def upsample_conv2d_dw_reference(x, dy):
 #
 # Which kernel serves which shape is decided here, and nowhere else.
 
-TURNED = 16                             # columns of a matrix turned together: each read is of one cache line, used whole
 THIN = 4                                # channels, as a picture has: a vector of them would be mostly empty
+SMALL = 16                              # pixels of a picture: in a block of the matrix unit it would be mostly frame
+TURNED = 16                             # columns of a matrix turned together: each read is of one cache line, used whole
+
+
+def by_amx(x, kernel_size, stride=1) -> bool:
+    """3x3 and 1x1 filters of stride 1 go to the processor's matrix unit where bfloat16 is wanted. x: what they read, (N,H,W,C)."""
+    _, H, W, C = x.shape
+    return wanted() and x.dtype == np.float32 and tuple(kernel_size) in ((1, 1), (3, 3)) and stride == 1 and C > THIN and H * W >= SMALL
 
 
 def by_winograd(kernel_size, stride, C) -> bool:
-    """3x3 filters of stride 1 go to Winograd's transform, unless what they read is thin; all others are gathered."""
+    """Else 3x3 filters of stride 1 go to Winograd's transform, unless what they read is thin; all others are gathered."""
     return tuple(kernel_size) == (3, 3) and stride == 1 and C > THIN
 
 
@@ -148,6 +157,8 @@ def conv2d(x, w, bias=None, stride=1, padding=0, residual=None):
     fits = fits and (residual is None or residual.shape == (N, *size, F))
     require("conv2d", fits, "x (N,H,W,C), w (KH,KW,C,F) no larger than x with its padding, bias (F,) or (N,F), residual like the result", x, w, bias,
             residual)
+    if by_amx(x, (KH, KW), stride):
+        return amx(x, w, bias, padding, residual)
     if by_winograd((KH, KW), stride, C):
         return winograd(x, w, bias, padding, residual)
     if by_rows((KH, KW), C):
@@ -161,10 +172,10 @@ def conv2d_dx(dy, w, size, stride=1, padding=0, so_far=None):
     made = (len(dy), out_size(size[0], KH, stride, padding), out_size(size[1], KW, stride, padding), F)
     fits = dy.shape == made and (so_far is None or so_far.shape == (len(dy), *size, C))
     require("conv2d_dx", fits, f"dy {made}, w (KH,KW,C,F), so_far (N,{size[0]},{size[1]},C)", dy, w, so_far)
-    if (KH, KW) == (3, 3) and stride == 1:
+    if (KH, KW) == (3, 3) and stride == 1 or by_amx(dy, (KH, KW), stride):
         turned = empty((KH, KW, F, C), w.dtype)
         turn(readonly(w), turned)
-        return conv2d(dy, turned, padding=2 - padding, residual=so_far)
+        return conv2d(dy, turned, padding=KH - 1 - padding, residual=so_far)
     return direct_dx(dy, w, size, stride, padding, so_far)
 
 
@@ -180,6 +191,8 @@ def conv2d_dw(x, dy, kernel_size, stride=1, padding=0):
         if not np.isfinite(dy).all():                                                   # then the padding's zeros, left out here, make NaN of it
             turned = turned + np.where(np.isfinite(dy).all((0, 1, 2)), 0, np.nan).astype(dy.dtype)[:, None]
         return turned[::-1, ::-1].swapaxes(2, 3)
+    if by_amx(x, kernel_size, stride):
+        return amx_dw(x, dy, padding, K=KH)
     if by_winograd(kernel_size, stride, C):
         return winograd_dw(x, dy, padding)
     rows = whole(C, OUTER_ROWS)
@@ -191,7 +204,7 @@ def upsample_conv2d(x, w, bias=None):
     F = w.shape[-1]
     fits = x.ndim == 4 and w.shape == (3, 3, x.shape[3], F) and (bias is None or bias.shape == (F,))
     require("upsample_conv2d", fits, "x (N,H,W,C), w (3,3,C,F), bias (F,)", x, w, bias)
-    return winograd(x, w, bias, 1, None, doubled=True)
+    return (amx if by_amx(x, (3, 3)) else winograd)(x, w, bias, 1, None, doubled=True)
 
 
 @kernel(upsample_conv2d_dx_reference)
@@ -202,14 +215,14 @@ def upsample_conv2d_dx(dy, w, so_far=None):
     require("upsample_conv2d_dx", fits, "dy (N,2H,2W,F), w (3,3,C,F), so_far (N,H,W,C)", dy, w, so_far)
     turned = empty((KH, KW, F, C), w.dtype)
     turn(readonly(w), turned)
-    return winograd(dy, turned, None, 1, so_far, paired=True)
+    return (amx if by_amx(dy, (3, 3)) else winograd)(dy, turned, None, 1, so_far, paired=True)
 
 
 @kernel(upsample_conv2d_dw_reference)
 def upsample_conv2d_dw(x, dy):
     N, H, W, _ = x.shape
     require("upsample_conv2d_dw", dy.shape == (N, 2 * H, 2 * W, dy.shape[-1]), "x (N,H,W,C), dy (N,2H,2W,F)", x, dy)
-    return winograd_dw(x, dy, 1, doubled=True)
+    return (amx_dw if by_amx(x, (3, 3)) else winograd_dw)(x, dy, 1, doubled=True)
 
 
 @jit

@@ -24,6 +24,7 @@ class TrainConfig:
     batch       pictures in a step
     micro_batch pictures of a step that are worked on at once, their gradients being added up: less memory; None for all
     recompute   keep less for the backward pass, and compute it again there: `UNet.recompute`
+    bfloat16    convolutions round what they multiply to bfloat16 while the network is trained; on a Xeon with AMX: `kernels.bfloat16`
     optimizer   a name in optim.OPTIMIZERS
     lr          the highest learning rate, reached after the warm-up; for AdamW 6e-4 is usual
     betas       AdamW's, for the gradient's mean and its square
@@ -51,6 +52,7 @@ class TrainConfig:
     batch: int = 8
     micro_batch: int | None = None
     recompute: bool = False
+    bfloat16: bool = False
     optimizer: str = "muon"
     lr: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.99)

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from tinydiff import diffusion
 from tinydiff.autograd import no_grad
 from tinydiff.data import ImageSet, Rows
+from tinydiff.kernels import bfloat16
 from tinydiff.nn import Module, UNet, UNetConfig
 from tinydiff.training.batches import check_labels, held_out_batches, split, steps_per_epoch, training_batch
 from tinydiff.training.checkpoint import load_checkpoint, run_config
@@ -55,7 +56,7 @@ class Trainer:
 
     A network made with num_classes is trained on the pictures' labels, one made with self_condition on its own first guess for half of the
     batches; one with twice as many channels out as in learns the variance of a sampler's steps too, by the hybrid loss (diffusion/losses.py).
-    Raises ValueError where model and pictures don't fit, or where ranks differ in them, in settings or in code.
+    Raises ValueError where model and pictures don't fit, where this processor lacks bfloat16, or where ranks differ in them, in settings or in code.
     """
 
     def __init__(self, model: UNet, image_set: ImageSet, config: TrainConfig, out_dir: str | Path, ranks: Ranks = Ranks()):
@@ -78,6 +79,8 @@ class Trainer:
         self._train_labels, self._held_out_labels = (labels[train], labels[held_out]) if conditional else (None, None)
 
         model.recompute = config.recompute
+        with bfloat16(config.bfloat16):                     # raises where the processor can't
+            pass
         self.schedule = diffusion.SCHEDULES[config.schedule](config.T)
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config.lr, config.betas, weight_decay=config.weight_decay)
         self.ema = EMA(model, config.ema_max, config.ema_power)
@@ -136,14 +139,15 @@ class Trainer:
         self.model.zero_grad()
         first_guess = self.model.self_condition and np.random.default_rng([config.seed, SELF_CONDITION, number]).random() < 0.5
         value, loss, n = 0.0, None, len(own)
-        for first in range(0, n, config.micro_batch or N):
-            rows = range(first, min(first + (config.micro_batch or N), n))
-            self.model.train([[config.seed, DROPOUT, number, own[row]] for row in rows])
-            loss = self._loss(self.model, batch.part(rows), first_guess) * (len(rows) / N)
-            value += float(loss.data)
-            if rows.stop < n:
-                loss.backward()                             # adds to the gradients of the parts before
-        self.ranks.backward(loss, self.optimizer.params)    # the last one's, and then the sum over the ranks
+        with bfloat16(config.bfloat16):
+            for first in range(0, n, config.micro_batch or N):
+                rows = range(first, min(first + (config.micro_batch or N), n))
+                self.model.train([[config.seed, DROPOUT, number, own[row]] for row in rows])
+                loss = self._loss(self.model, batch.part(rows), first_guess) * (len(rows) / N)
+                value += float(loss.data)
+                if rows.stop < n:
+                    loss.backward()                         # adds to the gradients of the parts before
+            self.ranks.backward(loss, self.optimizer.params)    # the last one's, and then the sum over the ranks
         value, norm = self.ranks.total(value), grad_norm(self.optimizer.params)
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise TrainingDiverged(self._diagnosis(value, norm, lr))
