@@ -4,7 +4,7 @@
 
 Four contenders learn from the same faces, all but the last 300, which are held out:
 
-    tinydiff         the recipe of examples/train_cats.py for photographs
+    tinydiff         the recipe of examples/train_cats.py for photographs, in bfloat16 where the processor has a matrix unit
     torch            the same recipe, network and batches in PyTorch, in bfloat16 where the processor has instructions for it
     torch-ddpm       PyTorch with the defaults of denoising-diffusion-pytorch: v, sigmoid schedule, Adam 1e-4, EMA 0.995, flips
     torch-improved   PyTorch with the defaults of improved-diffusion: eps, linear schedule, AdamW 1e-4, EMA 0.9999
@@ -49,7 +49,8 @@ EPOCHS = 10**6              # more than fit into any leg
 
 def recipe(flags=()):
     """What train_cats.py does with photographs and these flags."""
-    config, unet = train_cats.settings(train_cats.parser().parse_args(["--data", "faces", *flags]))
+    bfloat16 = ["--bfloat16"] if td.kernels.has_bfloat16() else []
+    config, unet = train_cats.settings(train_cats.parser().parse_args(["--data", "faces", *bfloat16, *flags]))
     return replace(config, epochs=EPOCHS, held_out=0), unet
 
 

@@ -142,8 +142,8 @@ def main():
     with_torch = importlib.util.find_spec("torch") and not args.quick
     able = {BFLOAT16: HAS_BFLOAT16, OUR_BFLOAT16: has_bfloat16()}
     names = [name for name in CONTENDERS if able.get(name, True)] if with_torch else [OURS]
-    for name in able.keys() - names if with_torch else ():
-        print(f"{name} doesn't take part: this processor has no instructions for it")
+    for name in sorted(able.keys() - names) if with_torch else ():
+        print(f"{name} doesn't take part: the instructions that it needs can't be had here")
     contenders = [Contender(name, *["--quick"] * args.quick) for name in names]
     contenders = same_computation(contenders)
     seconds, peak = {c.name: [] for c in contenders}, {}

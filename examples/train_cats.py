@@ -311,7 +311,8 @@ def parser():
     p.add_argument("--batch", type=int, metavar="N", help=f"pictures in a training step ({PHOTO_BATCH} with --data; {DRAWN_BATCH} for the cartoons)")
     p.add_argument("--micro-batch", type=int, metavar="N", help="pictures of a step that are worked on at once: less memory (all)")
     p.add_argument("--recompute", action="store_true", help="half the memory for a third more time: for larger pictures")
-    p.add_argument("--bfloat16", action="store_true", help="train with rounded numbers, which is faster: on Intel Xeons with AMX, under Linux")
+    p.add_argument("--bfloat16", action=argparse.BooleanOptionalAction, default=False,
+                   help="train with rounded numbers, which is faster: on Intel Xeons with AMX, under Linux")
     flag("--optimizer", run.optimizer, None, "what moves the weights", choices=list(LR))
     rates = ", ".join(f"{lr:g} for {name}" for name, lr in LR.items())
     p.add_argument("--lr", type=float, metavar="RATE", help=f"highest learning rate ({rates})")

@@ -37,7 +37,7 @@ def check(name, shape):
 @on_the_unit
 @pytest.mark.parametrize("name", CONV + UPSAMPLED)
 @settings(max_examples=25, deadline=None)
-@given(shape=st.tuples(st.integers(1, 3), st.integers(6, 20), st.integers(6, 20), st.integers(5, 70), st.integers(5, 70), st.integers(0, 2),
+@given(shape=st.tuples(st.integers(1, 3), st.integers(6, 20), st.integers(6, 20), st.integers(5, 70), st.integers(5, 70), st.integers(0, 4),
                        st.integers(0, 2)), K=st.sampled_from([1, 3]))
 def test_whole_numbers_come_out_exactly(name, shape, K):
     check(name, (*shape, K if name in CONV else 3))
@@ -45,9 +45,10 @@ def test_whole_numbers_come_out_exactly(name, shape, K):
 
 @on_the_unit
 @pytest.mark.parametrize("name", CONV + UPSAMPLED)
-@pytest.mark.parametrize("shape", [(2, 64, 64, 32, 32, 1, 1), (1, 40, 33, 96, 32, 1, 2), (17, 8, 8, 256, 128, 1, 0)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 64, 64, 32, 32, 1, 1), (1, 40, 33, 96, 32, 1, 2), (17, 8, 8, 256, 128, 1, 0), (2, 40, 1, 40, 24, 1, 1),
+                                   (0, 8, 8, 32, 32, 1, 1)], ids=str)
 def test_pictures_of_several_bands_and_sums_of_several_stretches(name, shape):
-    """64 and 40 rows are several bands, and 17 pictures of 8 x 8 more than one slice sums up at once."""
+    """64 and 40 rows are several bands, and 17 pictures of 8 x 8 more than one slice sums up at once. And a narrow picture, and none."""
     check(name, shape)
 
 
@@ -94,12 +95,15 @@ def test_inputs_are_rounded_to_the_nearest_ties_to_even():
 
 
 @on_the_unit
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_stays_visible(bad):
+@pytest.mark.parametrize("bits", [0x7FC00000, 0xFFFFFFFF, 0x7FFFFFFF, 0x7F800001, 0x7F800000, 0xFF800000], ids=hex)
+def test_what_is_not_finite_stays_visible(bits):
+    """NaNs, which have many patterns of bits, and infinities."""
     x, w, dy = (np.ones(shape, np.float32) for shape in ((2, 8, 8, 32), (3, 3, 32, 32), (2, 8, 8, 32)))
-    x[1, 3, 4, 5] = bad
+    x.view(np.uint32)[1, 3, 4, 5] = bits
     with bfloat16():
         y, dw = KERNELS["conv2d"].fast(x, w, None, 1, 1), KERNELS["conv2d_dw"].fast(x, dy, (3, 3), 1, 1)
+        other = KERNELS["conv2d_dw"].fast(dy, x, (3, 3), 1, 1)
+    np.testing.assert_array_equal(~np.isfinite(other).all((0, 1, 2)), np.arange(32) == 5)
     reached = np.zeros((2, 8, 8), bool)
     reached[1, 2:5, 3:6] = True
     np.testing.assert_array_equal(~np.isfinite(y).all(-1), reached)
@@ -107,16 +111,19 @@ def test_what_is_not_finite_stays_visible(bad):
 
 
 @on_the_unit
-def test_same_bits_on_one_thread_and_on_all():
+@pytest.mark.parametrize("name", CONV + UPSAMPLED)
+def test_same_bits_on_one_thread_and_on_all(name):
     rng = np.random.default_rng(0)
-    x, w, dy = (rng.standard_normal(shape, dtype=np.float32) for shape in ((5, 16, 16, 40), (3, 3, 40, 24), (5, 16, 16, 24)))
-    results = []
-    with bfloat16():
-        for threads in (1, numba.config.NUMBA_NUM_THREADS):
-            numba.set_num_threads(threads)
-            results.append([KERNELS["conv2d"].fast(x, w, None, 1, 1), KERNELS["conv2d_dw"].fast(x, dy, (3, 3), 1, 1)])
-    for one, all_of_them in zip(*results):
-        np.testing.assert_array_equal(one, all_of_them)
+    drawn = [rng.standard_normal(a.shape, dtype=np.float32) if isinstance(a, np.ndarray) else a for a in arguments(name, 5, 16, 16, 40, 24, 1, 1)]
+    threads, results = numba.get_num_threads(), []
+    try:
+        with bfloat16():
+            for some in (1, numba.config.NUMBA_NUM_THREADS):
+                numba.set_num_threads(some)
+                results.append(KERNELS[name].fast(*drawn))
+    finally:
+        numba.set_num_threads(threads)
+    np.testing.assert_array_equal(*results)
 
 
 @on_the_unit

@@ -395,8 +395,8 @@ def test_less_memory_gives_the_same_step(changes, tmp_path):
 
 
 @pytest.mark.skipif(not has_bfloat16(), reason="this processor has no AMX, or the system doesn't let it be used")
-def test_bfloat16_gives_nearly_the_same_step_and_is_kept(tmp_path):
-    """The gradient, as one vector, within 3 %: each factor is rounded to 2^-9 of itself, in some twenty layers one after the other."""
+def test_bfloat16_gives_nearly_the_same_step(tmp_path):
+    """The gradient, as one vector, within 3 %: each factor is rounded by up to 2^-8 of itself, in some twenty layers one after the other."""
     gradients = []
     for config in (RUN, dataclasses.replace(RUN, bfloat16=True)):
         run = trainer(tmp_path, config, model=network())
@@ -414,6 +414,19 @@ def test_bfloat16_needs_its_processor(tmp_path, monkeypatch):
     monkeypatch.setattr(amx, "has_bfloat16", lambda: False)
     with pytest.raises(ValueError, match="AMX"):
         trainer(tmp_path, dataclasses.replace(RUN, bfloat16=True))
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor has no AMX, or the system doesn't let it be used")
+def test_a_run_in_bfloat16_goes_on_without_where_the_processor_cannot(tmp_path, monkeypatch):
+    config = dataclasses.replace(RUN, bfloat16=True, epochs=1)
+    trainer(tmp_path, config).fit()
+    monkeypatch.setattr(amx, "has_bfloat16", lambda: False)
+    assert load_checkpoint(tmp_path).config == config           # all that drawing needs
+    with pytest.raises(ValueError, match="AMX.*--no-bfloat16"):
+        Trainer.resume(pictures(), tmp_path, config=dataclasses.replace(config, epochs=2))
+    run = Trainer.resume(pictures(), tmp_path, config=dataclasses.replace(config, epochs=2, bfloat16=False))
+    run.fit()
+    assert run.epoch == 2
 
 
 def test_a_network_with_twice_the_channels_learns_the_variance(tmp_path):

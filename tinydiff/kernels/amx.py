@@ -1,14 +1,15 @@
 """The matrix unit of recent Xeons (AMX): whether it is there, its instructions, and how numbers are laid out for it.
 
-It multiplies bfloat16s, and adds up in float32. A bfloat16 is the upper half of a float32: its range, and 8 of its 24 bits. So a rounded factor is
-wrong by 2^-9 of itself at most. `amx_convolution.py` does convolutions with it, on request only (`bfloat16` below), on Linux, on processors that have
-the unit.
+It multiplies bfloat16s, and adds up in float32. A bfloat16 is the upper half of a float32: its range, and 8 of its 24 bits. So a factor that is
+rounded to the nearest is wrong by 2^-8 of itself at most. `amx_convolution.py` does convolutions with it, on request only (`bfloat16` below), on
+Linux, on processors that have the unit.
 
 What the hardware wants: the unit's registers are eight tiles, of 16 rows of 64 bytes. One instruction multiplies two of them, 16 x 32 by 32 x 16
-numbers, and adds the product to a third. It takes 16 cycles, in which a core's vectors would do a sixteenth of that. A tile is loaded from rows
-that lie equally far apart; the second factor's rows hold pairs, numbers 2k and 2k + 1 along the axis that is summed over.
+numbers, and adds the product to a third. One can start every 16 cycles, in which a core's vectors would do a sixteenth of that. A tile is loaded
+from rows that lie equally far apart; the second factor's rows hold pairs, numbers 2k and 2k + 1 along the axis that is summed over.
 
-How it gets that: the instructions are LLVM's own intrinsics, which name the tile that they work on. Pairs are made while rounding. Along an axis
+How it gets that: the instructions are LLVM's own intrinsics, which name the tile that they work on. Four tiles of sums, two by two, use each loaded
+factor twice, and none waits for the product before. Pairs are made while rounding. Along an axis
 whose order is free, because both factors have the same, number c is paired with c + 16: two vectors then make a vector of pairs, and no number
 changes its lane.
 
@@ -28,7 +29,7 @@ from .jit import jit
 from .vector import I32, Ptr, as_int, choose, emitter, host_features
 
 TILE = 16                               # rows of a tile, and its columns of 32 bits
-PAIRED = BLOCK = 2 * TILE               # numbers in a tile's row; rows and columns of what is multiplied at once: two tiles by two
+NUMBERS = BLOCK = 2 * TILE               # numbers in a tile's row; rows and columns of what is multiplied at once: two tiles by two
 I8 = ir.IntType(8)
 
 
@@ -47,14 +48,16 @@ _wanted = ContextVar("bfloat16", default=False)
 
 
 @contextmanager
-def bfloat16(wanted=True):
-    """`with bfloat16():` convolutions of float32 arrays with 3x3 and 1x1 filters of stride 1, and their gradients, round their factors to bfloat16.
+def bfloat16(on=True):
+    """`with bfloat16():` convolutions of float32 arrays with 3x3 and 1x1 filters of stride 1, and their gradients, round their factors to bfloat16;
+    but not where 4 channels or fewer are read, or pictures of fewer than 16 pixels. on: False leaves everything in float32.
 
-    wanted: False leaves everything in float32. Errors: ValueError where there is no unit for it.
+    Errors: ValueError where there is no unit for it.
     """
-    if wanted and not has_bfloat16():
-        raise ValueError("bfloat16 needs Linux and a processor with AMX (an Intel Xeon, Sapphire Rapids or later); float32 runs everywhere")
-    token = _wanted.set(wanted)
+    if on and not has_bfloat16():
+        raise ValueError("bfloat16 needs AMX (most Intel Xeons since Sapphire Rapids), Linux 5.16 or later, and NUMBA_CPU_FEATURES not to say "
+                         "otherwise; without bfloat16 (train_cats.py --no-bfloat16) the same is done in float32, everywhere")
+    token = _wanted.set(on)
     try:
         yield
     finally:
@@ -85,13 +88,13 @@ def instruct(code, name, *operands):
 
 
 @emitter
-def begin(code, configuration, _):
-    """Make the tiles ready, for this thread."""
+def begin(code, configuration, floats):
+    """Make the tiles ready, for this thread. floats: any array of them, by which `emitter` tells the type of numbers."""
     instruct(code, "ldtilecfg", configuration)
 
 
 @emitter
-def end(code, _):
+def end(code, floats):
     """Give them back: while they are in use, each change of threads saves their 8 KB."""
     instruct(code, "tilerelease")
 
@@ -100,7 +103,7 @@ def multiply(code, a, a_row, b, b_row):
     """The sums += two tiles from a on, the second 16 rows below, times two tiles from b on, the second beside; rows so many bfloat16s apart."""
     for v in range(2):
         instruct(code, "tileloadd64", 4 + v, a + a_row * (v * TILE), as_int(code, a_row) * 2)
-        instruct(code, "tileloadd64", 6 + v, b + v * PAIRED, as_int(code, b_row) * 2)
+        instruct(code, "tileloadd64", 6 + v, b + v * NUMBERS, as_int(code, b_row) * 2)
     for i in range(4):
         instruct(code, "tdpbf16ps", i, 4 + i // 2, 6 + i % 2)
 
@@ -119,7 +122,7 @@ def clear_sums(code):
 # Rounding, and laying out.
 
 def pairs(low, high):
-    """16 words of two bfloat16s: the numbers of two Vecs, each rounded to the nearest, ties to even."""
+    """16 words of two bfloat16s: the numbers of two Vecs, each rounded to the nearest, ties to even. NaN stays NaN."""
     b, words = low.code.builder, ir.VectorType(I32, TILE)
 
     def every(number):
@@ -127,18 +130,20 @@ def pairs(low, high):
 
     def rounded(vec):                                   # in the upper half; what is in the lower has no meaning
         bits = b.bitcast(vec.value, words)
-        return b.add(bits, b.add(b.and_(b.lshr(bits, every(16)), every(1)), every(0x7FFF)))
+        nearest = b.add(bits, b.add(b.and_(b.lshr(bits, every(16)), every(1)), every(0x7FFF)))
+        return b.select(b.fcmp_unordered("uno", vec.value, vec.value), b.or_(bits, every(0x400000)), nearest)
     return b.or_(b.lshr(rounded(low), every(16)), b.and_(rounded(high), every(0xFFFF0000)))
 
 
 def transposed(b, rows):
-    """16 vectors of 16 words: word j of vector i becomes word i of vector j. Where two rows differ by `far`, their halves trade places."""
-    for far in (8, 4, 2, 1):
-        above = [j if not j & far else TILE + j - far for j in range(TILE)]
-        below = [j + far if not j & far else TILE + j for j in range(TILE)]
+    """16 vectors of 16 words: word j of vector i becomes word i of vector j. For each bit of these numbers, the words of vector i whose j has the
+    bit trade places with those of vector i + bit that lack it."""
+    for bit in (8, 4, 2, 1):
+        above = [j if not j & bit else TILE + j - bit for j in range(TILE)]
+        below = [j + bit if not j & bit else TILE + j for j in range(TILE)]
         for i in range(TILE):
-            if not i & far:
-                rows[i], rows[i + far] = (b.shuffle_vector(rows[i], rows[i + far], ir.Constant(ir.VectorType(I32, TILE), order))
+            if not i & bit:
+                rows[i], rows[i + bit] = (b.shuffle_vector(rows[i], rows[i + bit], ir.Constant(ir.VectorType(I32, TILE), order))
                                           for order in (above, below))
     return rows
 
@@ -173,10 +178,10 @@ def round_pixels(code, x, table, count, C, C_whole, zeros, rounded):
         here = pixel_at(table, q, x, zeros)
 
         def channels(k, _):
-            low, high = ((here + k * PAIRED + v * TILE).on(code.first(C - k * PAIRED - v * TILE)).load() for v in range(2))
-            store_words(rounded + q * C_whole + k * PAIRED, pairs(low, high))
+            low, high = ((here + k * NUMBERS + v * TILE).on(code.first(C - k * NUMBERS - v * TILE)).load() for v in range(2))
+            store_words(rounded + q * C_whole + k * NUMBERS, pairs(low, high))
             return []
-        return code.loop(C_whole // PAIRED, channels)
+        return code.loop(C_whole // NUMBERS, channels)
     code.loop(count, pixel)
 
 
@@ -201,9 +206,9 @@ def round_turned(code, x, table, count, first, channels, C, zeros, turned, row):
         def some(k_channels, _):
             c = first + k_channels * TILE
             part = code.first(C - c)
-            vecs = [(pixel_at(table, k * PAIRED + i, x, zeros) + c).on(part).load() for i in range(PAIRED)]
+            vecs = [(pixel_at(table, k * NUMBERS + i, x, zeros) + c).on(part).load() for i in range(NUMBERS)]
             for i, words in enumerate(transposed(code.builder, [pairs(*vecs[2 * i:2 * i + 2]) for i in range(TILE)])):
-                store_words(turned + (k_channels * TILE + i) * row + k * PAIRED, words)
+                store_words(turned + (k_channels * TILE + i) * row + k * NUMBERS, words)
             return []
         return code.loop(channels // TILE, some)
-    code.loop(count // PAIRED, pixels)
+    code.loop(count // NUMBERS, pixels)

@@ -99,7 +99,7 @@ class Trainer:
 
         config, unet: what the run is now asked to be, a TrainConfig and a UNetConfig; None for what it was. More epochs, or more max_steps,
         go on with the learning rate of a run of that length; sampler, steps and autoguidance say how pictures are drawn. Nothing else may
-        change. The number of ranks may be another than it was; then the same up to rounding.
+        change, but for bfloat16 and the number of ranks; then the same up to rounding.
 
         A damaged checkpoint is set aside, as checkpoint.damaged.npz, and the one before it is taken; a line on standard error says so.
         Raises FileNotFoundError without a checkpoint, ValueError where none can be read, or, naming them, where settings or pictures differ.
@@ -109,7 +109,7 @@ class Trainer:
         config, unet = config or saved.config, unet or saved.model.config
         longer = {name for name in ("epochs", "max_steps") if _more(getattr(config, name), getattr(saved.config, name))}
         _require_same(f"the run in {out_dir} can only go on as it was started (and become longer)",
-                      asdict(saved.config) | asdict(saved.model.config), asdict(config) | asdict(unet), longer | DRAWING)
+                      asdict(saved.config) | asdict(saved.model.config), asdict(config) | asdict(unet), longer | DRAWING | {"bfloat16"})
         trainer = cls(saved.model, image_set, config, out_dir, ranks)
         _require_same(f"the run in {out_dir} was started on other pictures", saved.data, trainer.data)
         for i, (name, _) in enumerate(saved.model.named_parameters()):
