@@ -7,7 +7,7 @@ columns is thrown away. The sum is over channels. The weight gradient sums over 
 (i, j) begins i width + j numbers further on, and dy in pairs of pixels, with zeros in the frame.
 
 What it gains: the reference training step takes 0.87 of its time, step by step (benchmarks/README.md, "bfloat16"): the products hardly count any
-more, but pictures are read and written as before. Work is shared out by bands, and so among no more threads than there are.
+more, but pictures are read and written as before. Work is shared out by bands: there are no more threads at it than bands.
 
 Read first: `amx.py`, `convolution.py`.
 """
