@@ -23,7 +23,7 @@ def sample(trainer, n):
     for first in range(0, n, CHUNK):
         shape = (min(CHUNK, n - first), *trainer.train_images.shape[1:])
         x_T = td.diffusion.initial_noise(trainer.schedule, shape, config.seed, first)
-        *_, last = td.diffusion.SAMPLERS[config.sampler](denoise, trainer.schedule, x_T, config.steps, config.seed, first=first)
+        *_, last = trainer.sampler(denoise, trainer.schedule, x_T, config.steps, config.seed, first=first)
         chunks.append(td.data.to_uint8(last.x))
     return np.concatenate(chunks)
 

@@ -175,6 +175,7 @@ def run_missing(name, minutes, data, out):
 def judge(name, folder, learnt, held_out, usual):
     """The leg's figures, and its sheet. usual: the median distance from a held-out face to its nearest training face."""
     config, unet = contender(name)
+    gaussian = td.training.gaussian_of(learnt, config.flip) if config.gaussian_start else None
     schedule = td.diffusion.SCHEDULES[config.schedule](config.T)
 
     def denoiser(name):
@@ -183,10 +184,11 @@ def judge(name, folder, learnt, held_out, usual):
             model.load_state_dict(dict(weights))
         return td.diffusion.denoiser(model, schedule, config.target)
 
+    sampler = td.diffusion.gaussian_start(td.diffusion.SAMPLERS[config.sampler], gaussian)
     denoise = guided = denoiser("weights")
     if config.autoguidance != 1:
-        guided = td.diffusion.autoguide(denoise, denoiser("weak"), schedule, config.autoguidance)
-    samples = sample(td.diffusion.clip_x0(guided), schedule, config)
+        guided = td.diffusion.autoguide(denoise, denoiser("weak"), schedule, config.autoguidance, gaussian)
+    samples = sample(sampler, td.diffusion.clip_x0(guided), schedule, config)
     td.report.grid(samples[:SHEET]).save(folder.parent / "sheets" / f"{folder.name}.png")
     np.save(folder / "samples.npy", samples)
     near = int((td.metrics.nearest(samples, learnt).distance < usual / 2).sum())
@@ -194,12 +196,12 @@ def judge(name, folder, learnt, held_out, usual):
     return dict(drawing=drawing(name), distances=distances(samples, held_out), x0_errors=errors, suspicious=near)
 
 
-def sample(denoise, schedule, config, n=1000):
-    """(n,64,64,3) uint8, by the recipe's sampler, from the same noise for all."""
+def sample(sampler, denoise, schedule, config, n=1000):
+    """(n,64,64,3) uint8, from the same noise for all."""
     chunks = []
     for first in range(0, n, CHUNK):
         x_T = td.diffusion.initial_noise(schedule, (CHUNK, 64, 64, 3), 0, first)
-        *_, last = td.diffusion.SAMPLERS[config.sampler](denoise, schedule, x_T, config.steps, 0, first=first)
+        *_, last = sampler(denoise, schedule, x_T, config.steps, 0, first=first)
         chunks.append(td.data.to_uint8(last.x))
     return np.concatenate(chunks)
 

@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 
 from tinydiff.data import drawn_cats, load_image, to_model, to_uint8
-from tinydiff.diffusion import (SAMPLERS, SCHEDULES, autoguide, clip_x0, ddim_invert, denoiser, dynamic_threshold, guide, initial_noise, noised_start,
-                                repaint, slerp, timesteps)
+from tinydiff.diffusion import (SAMPLERS, SCHEDULES, autoguide, clip_x0, ddim_invert, denoiser, dynamic_threshold, gaussian_start, guide,
+                                initial_noise, noised_start, repaint, slerp, timesteps)
 from tinydiff.report import LiveLine, denoising_frame, gif, grid
 from tinydiff.training import load_checkpoint, load_pretrained
 from tinydiff.training.interrupt import heed_termination
@@ -51,11 +51,12 @@ class Network:
             raise ValueError(f"{error}: train one first (python examples/train_cats.py), or give --run the folder of a run, or its "
                              "checkpoint.npz") from None
         self.crc32 = zlib.crc32(saved.path.read_bytes())
-        self.model, self.weak, self.target = saved.ema.model.eval(), saved.weak, saved.config.target
+        self.model, self.weak, self.gaussian, self.target = saved.ema.model.eval(), saved.weak, saved.gaussian, saved.config.target
         self.schedule, self.size = SCHEDULES[saved.config.schedule](saved.config.T), saved.model.config.image_size
         usual = "ddim" if args.interpolate else saved.config.sampler
         self.sampler, self.steps, self.seed = or_else(args.sampler, usual), or_else(args.steps, saved.config.steps), args.seed
         self.times = timesteps(self.schedule, self.steps, or_else(args.spacing, "trailing"))
+        self.new = self.steps if args.spacing is None else self.times                       # from noise alone
         self.autoguidance = or_else(args.autoguidance, saved.config.autoguidance)
         if self.weak is None and args.autoguidance not in (None, 1):
             raise ValueError(f"--autoguidance: {saved.path} holds no network of an earlier time, which it would lead away from")
@@ -77,16 +78,17 @@ class Network:
 
     def autoguided(self, y):
         """The network's denoiser for labels y, or none, led away from that of the same network at an earlier time."""
-        strong = denoiser(self.model, self.schedule, self.target, y)
-        return autoguide(strong, denoiser(self.weak, self.schedule, self.target, y), self.schedule, self.autoguidance) if self.weak else strong
+        strong, weak = (network and denoiser(network, self.schedule, self.target, y) for network in (self.model, self.weak))
+        return autoguide(strong, weak, self.schedule, self.autoguidance, self.gaussian) if weak else strong
 
     def noise(self, first, n):
         """x_T (n,H,W,3) of pictures first to first+n-1."""
         return initial_noise(self.schedule, (n, self.size, self.size, 3), self.seed, first)
 
-    def sample(self, x, times, first):
-        """The steps of the sampler from x, the pictures from number `first` on, at the first of the times."""
-        return SAMPLERS[self.sampler](self.denoise(len(x)), self.schedule, x, times, self.seed, first=first)
+    def sample(self, x, steps, first):
+        """The steps of the sampler from x, the pictures from number `first` on. A number of steps may have a Gaussian start, given times haven't."""
+        sampler = gaussian_start(SAMPLERS[self.sampler], None if np.ndim(steps) else self.gaussian)
+        return sampler(self.denoise(len(x)), self.schedule, x, steps, self.seed, first=first)
 
 
 # The ways to start. Each gives a function (first, n) -> the x that pictures first to first+n-1 start from, and the steps from there.
@@ -94,7 +96,7 @@ class Network:
 def new(network):
     def start(first, n):
         x_T = network.noise(first, n)
-        return x_T, network.sample(x_T, network.times, first)
+        return x_T, network.sample(x_T, network.new, first)
     return start
 
 
@@ -187,7 +189,7 @@ def parser():
     p.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder for the pictures (that of the run, and in it drawn; runs/drawn)")
     p.add_argument("--sampler", choices=list(SAMPLERS), help="(the run's; ddim with --interpolate, whose noise DDIM finds)")
     p.add_argument("--steps", type=int, metavar="N", help="steps from noise to a picture (the run's)")
-    p.add_argument("--spacing", metavar="NAME", help="how the steps are spread over t, one of timesteps' names (trailing)")
+    p.add_argument("--spacing", metavar="NAME", help="how the steps are spread over all t, one of timesteps' names (trailing; no Gaussian start)")
     p.add_argument("--count", type=int, metavar="N", help="how many (64; 8 that start from one; 16 of the network that comes with tinydiff)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed draws the same pictures (%(default)s)")
     p.add_argument("--label", metavar="NAME", help="what to draw, for a network that was trained with labels")
@@ -257,10 +259,8 @@ def main():
     flags = parser()
     args = flags.parse_args()
     args.run = or_else(args.run, RUN if RUN.exists() else None)
-    if args.run is None:
-        args.out, args.gif = or_else(args.out, RUN.parent / "drawn"), True
-    else:
-        args.out = or_else(args.out, (args.run.parent if args.run.suffix == ".npz" else args.run) / "drawn")
+    folder = RUN.parent if args.run is None else args.run.parent if args.run.suffix == ".npz" else args.run
+    args.out, args.gif = or_else(args.out, folder / "drawn"), args.gif or args.run is None
     try:
         ranks = join(args.mpi)
         with ranks.together():

@@ -141,6 +141,9 @@ def stage_generate(trainer, out):
     config = trainer.config
     cats = (whole_rows(trainer, NEW_CATS), *trainer.train_images.shape[1:])
     say_stage(4, "Generate", f"{cats} noise -> {config.steps} {config.sampler} steps -> {cats}")
+    if trainer.gaussian is not None:
+        print("The first step needs no network: under so much noise pictures are told apart by the "
+              f"{len(trainer.gaussian.deviations)} directions in which they differ most.")
     if config.autoguidance != 1 and trainer.weak is not None:
         print(f"Autoguidance: what the network has learnt since an early part of the run counts {config.autoguidance:g} times, "
               "while x_t is more noise than picture.")
@@ -216,7 +219,7 @@ def sampler_steps(trainer, x_T, doing, first=0):
     config, line, names = trainer.config, LiveLine(), trainer.label_names
     labels = np.arange(first, first + len(x_T)) % len(names) if names else None
     denoise = clip_x0(trainer.denoiser(labels))
-    steps = SAMPLERS[config.sampler](denoise, trainer.schedule, x_T, config.steps, config.seed, first=first)
+    steps = trainer.sampler(denoise, trainer.schedule, x_T, config.steps, config.seed, first=first)
     for number, step in enumerate(steps, start=1):
         line.show([doing, f"step {number}/{config.steps}"])
         yield step
@@ -330,6 +333,8 @@ def parser():
     p.add_argument("--sampler", choices=list(SAMPLERS),
                    help=f"how new pictures are drawn ({PHOTO_SAMPLER} with --data; {DRAWN_SAMPLER} for the cartoons)")
     flag("--steps", run.steps, "N", "steps from noise to a new picture")
+    p.add_argument("--gaussian-start", action=argparse.BooleanOptionalAction, help="the first of these steps needs no network, only the mean of all "
+                   "pictures and the directions in which they differ most (with --data, but for --classes)")
     p.add_argument("--autoguidance", type=float, metavar="SCALE",
                    help="lead new pictures away from what the network would have drawn after a quarter of the run; drawing takes half as long "
                    f"again; 1: off ({PHOTO_AUTOGUIDANCE:g} with --data; {DRAWN_AUTOGUIDANCE:g} for the cartoons)")
@@ -494,11 +499,13 @@ def settings(args):
     photos, drawn = (PHOTO_BATCH, PHOTO_SAMPLER, PHOTO_AUTOGUIDANCE), (DRAWN_BATCH, DRAWN_SAMPLER, DRAWN_AUTOGUIDANCE)
     given = (args.batch, args.sampler, args.autoguidance)
     batch, sampler, autoguidance = (usual if flag is None else flag for flag, usual in zip(given, photos if args.data else drawn))
+    gaussian_start = bool(args.data) and not args.classes and args.steps > 1 if args.gaussian_start is None else args.gaussian_start
     config = TrainConfig(epochs=TrainConfig.epochs if args.epochs is None else args.epochs, max_steps=args.max_steps, batch=batch,
                          micro_batch=args.micro_batch, recompute=args.recompute, bfloat16=args.bfloat16,
                          optimizer=args.optimizer, lr=LR[args.optimizer] if args.lr is None else args.lr,
                          schedule=args.schedule, target=args.target, weight=args.weight,
                          time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=sampler, steps=args.steps,
+                         gaussian_start=gaussian_start,
                          autoguidance=autoguidance, held_out=args.held_out, seed=args.seed)
     if args.channels < 1 or args.channels % UNetConfig.groups:
         raise ValueError(f"--channels is {args.channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")

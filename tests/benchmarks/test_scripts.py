@@ -141,7 +141,8 @@ def test_the_race_tells_training_from_drawing(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples")
     race = runpy.run_path(str(ROOT / "benchmarks" / "race.py"))
     assert race["training"]("tinydiff") == race["training"]("--sampler ddim --steps 25 --autoguidance 1") != race["training"]("--batch 8")
-    assert race["drawing"]("--sampler ddim --steps 25 --autoguidance 1") == {"autoguidance": 1, "sampler": "ddim", "steps": 25}
+    told = race["drawing"]("--sampler ddim --steps 25 --autoguidance 1")
+    assert told == {"autoguidance": 1, "gaussian_start": True, "sampler": "ddim", "steps": 25}
 
 
 def test_a_contender_that_ends_is_named():

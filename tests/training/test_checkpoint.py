@@ -1,10 +1,11 @@
 """Checkpoints: the round trip, and files that are none."""
+import dataclasses
 import pickle
 
 import numpy as np
 import pytest
 
-from tests.training.runs import network, trainer
+from tests.training.runs import RUN, network, trainer
 from tinydiff.training import load_checkpoint, save_checkpoint
 
 
@@ -23,6 +24,19 @@ def test_round_trip(tmp_path):
         assert all(np.array_equal(array, own.state_dict()[name]) for name, array in loaded.state_dict().items())
     for loaded, own in ((saved.adam_m, run.optimizer.m), (saved.adam_v, run.optimizer.v)):
         assert all(np.array_equal(a, b) for a, b in zip(loaded.values(), own, strict=True))
+
+
+def test_the_gaussian_comes_back(tmp_path):
+    run = trainer(tmp_path, dataclasses.replace(RUN, gaussian_start=True))
+    save_checkpoint(tmp_path / "c.npz", run)
+    for own, loaded in zip(run.gaussian, load_checkpoint(tmp_path / "c.npz").gaussian, strict=True):
+        assert own.dtype == loaded.dtype and np.array_equal(own, loaded)
+    arrays = dict(np.load(tmp_path / "c.npz"))
+    for name, array in (("directions", arrays["gaussian/directions"][1:]), ("mean", arrays["gaussian/mean"][:1]),
+                        ("deviations", np.zeros(1 << 16, np.float32))):
+        np.savez(tmp_path / "bad.npz", **arrays | {f"gaussian/{name}": array})
+        with pytest.raises(ValueError, match=f"damaged or not a checkpoint of this version of tinydiff: gaussian/{name} (is|has)"):
+            load_checkpoint(tmp_path / "bad.npz")
 
 
 def test_double_precision_stays(tmp_path):

@@ -17,10 +17,11 @@ import pytest
 import tinydiff
 from tests.training.runs import RUN, network, pictures, trainer
 from tinydiff import diffusion
+from tinydiff.data import to_model
 from tinydiff.diffusion.posterior import log_variance_range
 from tinydiff.kernels import amx, has_bfloat16
 from tinydiff.kernels.amx import wanted
-from tinydiff.training import Trainer, TrainingDiverged, load_checkpoint, save_checkpoint
+from tinydiff.training import Trainer, TrainingDiverged, gaussian_of, load_checkpoint, save_checkpoint
 from tinydiff.training.batches import held_out_batches, training_batch
 from tinydiff.training.interrupt import hold_interrupt
 
@@ -160,6 +161,28 @@ def test_autoguidance_leads_away_from_the_average_of_a_quarter_of_the_run(tmp_pa
             np.testing.assert_allclose(one.denoiser()(x, t), weak + counts * (strong - weak), rtol=0, atol=1e-6)
     longer.step()                                           # the 7th of 27
     assert same_bits(longer.weak.state_dict().values(), longer.ema.model.state_dict().values())
+
+
+def test_a_gaussian_start_is_that_of_the_training_pictures(tmp_path):
+    """Half of them mirrored where the training mirrors half; a run can be drawn with it, or without, when it is gone on with."""
+    run = trainer(tmp_path, dataclasses.replace(RUN, gaussian_start=True, flip=False))
+    images = to_model(run.train_images[:])
+    np.testing.assert_allclose(run.gaussian.mean, images.mean(axis=0), atol=1e-6)
+    images[1::2] = images[1::2, :, ::-1].copy()
+    np.testing.assert_allclose(gaussian_of(run.train_images, flip=True).mean, images.mean(axis=0), atol=1e-6)
+    x_T = diffusion.initial_noise(run.schedule, (2, *images.shape[1:]))
+    steps = list(run.sampler(run.denoiser(), run.schedule, x_T, 4))
+    assert len(steps) == 4 and np.array_equal(steps[0].x0[0], run.gaussian.mean)
+
+    run.fit()
+    without = Trainer.resume(pictures(), tmp_path, config=dataclasses.replace(run.config, gaussian_start=False))
+    assert without.gaussian is None and without.sampler is diffusion.SAMPLERS[RUN.sampler]
+
+
+def test_a_gaussian_start_is_not_for_classes(tmp_path):
+    with pytest.raises(ValueError, match="gaussian_start knows one Gaussian of all pictures"):
+        trainer(tmp_path, dataclasses.replace(RUN, gaussian_start=True), model=network(num_classes=2),
+                image_set=pictures(labels=np.arange(13) % 2))
 
 
 def test_max_steps_end_the_run_in_the_middle_of_an_epoch(tmp_path):

@@ -12,6 +12,7 @@
 
 Read first: `nn/unet.py`, `diffusion/losses.py`.
 """
+from tinydiff.training.batches import gaussian_of
 from tinydiff.training.budget import Pace, mean_time, measure_pace, steps_within
 from tinydiff.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tinydiff.training.config import TrainConfig
@@ -20,5 +21,5 @@ from tinydiff.training.pretrained import load_pretrained
 from tinydiff.training.ranks import Ranks
 from tinydiff.training.trainer import Trainer, TrainingDiverged
 
-__all__ = ["Checkpoint", "EMA", "Pace", "Ranks", "TrainConfig", "Trainer", "TrainingDiverged", "load_checkpoint", "load_pretrained", "mean_time",
-           "measure_pace", "save_checkpoint", "steps_within"]
+__all__ = ["Checkpoint", "EMA", "Pace", "Ranks", "TrainConfig", "Trainer", "TrainingDiverged", "gaussian_of", "load_checkpoint", "load_pretrained",
+           "mean_time", "measure_pace", "save_checkpoint", "steps_within"]

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tinydiff.data import ImageSet, to_model
-from tinydiff.diffusion import SCHEDULES, lognormal_times, offset_noise, stratified_times, training_times
+from tinydiff.diffusion import SCHEDULES, Gaussian, fit_gaussian, lognormal_times, offset_noise, stratified_times, training_times
 from tinydiff.training.streams import FLIP, HELD_OUT, LABEL_DROPOUT, NOISE, ORDER, TIME
+
+GAUSSIAN_FROM = 1000        # pictures, at most; their deviation along a direction is then known to 2 %
 
 
 class Batch(NamedTuple):
@@ -100,6 +102,14 @@ def held_out_batches(images: np.ndarray, labels: np.ndarray | None, config, dtyp
         x0 = to_model(images[rows]).astype(dtype, copy=False)
         eps = [_noise(np.random.default_rng([config.seed, HELD_OUT, start + i]), x0.shape[1:], config) for i in range(len(x0))]
         yield Batch(x0, times[rows], np.array(eps, dtype), None if labels is None else labels[rows])
+
+
+def gaussian_of(images: np.ndarray, flip: bool) -> Gaussian:
+    """The Gaussian of images (N,H,W,C) uint8, or of GAUSSIAN_FROM of them, spread over all; flip: every second one mirrored."""
+    pictures = to_model(images[np.linspace(0, len(images) - 1, min(len(images), GAUSSIAN_FROM)).round().astype(int)])
+    if flip:
+        pictures[1::2] = pictures[1::2, :, ::-1].copy()
+    return fit_gaussian(pictures)
 
 
 def _noise(rng, shape, config):

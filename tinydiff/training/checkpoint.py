@@ -3,6 +3,7 @@
     model/NAME, ema/NAME         the network's parameters and their running average
     adam_m/NAME, adam_v/NAME     AdamW's two averages
     weak/NAME                    the running average as it was at an earlier time, for autoguidance; not there before it
+    gaussian/NAME                the mean, the directions and the deviations of the pictures, where settings ask for a Gaussian start
     step                         steps taken
     config                       JSON as bytes: {"train": TrainConfig, "unet": UNetConfig, "data": what the pictures were}
 
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydiff.data.archives import Sips
+from tinydiff.diffusion import Gaussian
 from tinydiff.nn import Module, UNet, UNetConfig
 from tinydiff.text import one_line
 from tinydiff.training.config import TrainConfig, fits, from_json
@@ -37,13 +39,16 @@ if TYPE_CHECKING:
 
 GROUPS = ("model", "ema", "adam_m", "adam_v")
 WEAK = "weak"
+GAUSSIAN = "gaussian"
+MAX_GAUSSIAN_BYTES = 1 << 16         # of its deviations
 MAX_CONFIG_BYTES = 1 << 20
 MAX_DIRECTORY_BYTES = 1 << 23       # of the zip, which becomes ten times that in memory; 100 for each array are usual
 
 
 @dataclass
 class Checkpoint:
-    """A saved run. `.ema.model` is the network to draw pictures with, `.model` the one to train on, `.weak` what `Trainer.weak` was.
+    """A saved run. `.ema.model` is the network to draw pictures with, `.model` the one to train on, `.weak` and `.gaussian` what the
+    Trainer's were.
 
     step: steps taken. data: what `Trainer.data` was. adam_m, adam_v: parameter name -> array. path: the file.
     """
@@ -56,11 +61,20 @@ class Checkpoint:
     adam_v: dict[str, np.ndarray]
     path: Path
     weak: Module | None = None
+    gaussian: Gaussian | None = None
 
 
 def run_config(trainer: "Trainer | Checkpoint") -> dict:
     """What a run was asked to do, in types that JSON knows."""
     return {"train": asdict(trainer.config), "unet": asdict(trainer.model.config), "data": trainer.data}
+
+
+def require_same(what, was, now, free=frozenset()):
+    """Raises ValueError, saying what and naming them, where values of two run_configs differ that are not free to."""
+    names = [name for name in was | now if name not in free and was.get(name) != now.get(name)]
+    changed = [f"{name} was {reprlib.repr(was.get(name))}, not {reprlib.repr(now.get(name))}" for name in names]
+    if changed:
+        raise ValueError(f"{what}, but {'; '.join(changed)}")
 
 
 def previous(path: Path) -> Path:
@@ -81,6 +95,8 @@ def save_checkpoint(path: str | Path, trainer: "Trainer") -> None:
         arrays |= {f"{group}/{name}": array for name, array in zip(names, values, strict=True)}
     if trainer.weak is not None:
         arrays |= {f"{WEAK}/{name}": p.data for name, p in trainer.weak.named_parameters()}
+    if trainer.gaussian is not None:
+        arrays |= {f"{GAUSSIAN}/{name}": array for name, array in trainer.gaussian._asdict().items()}
     with whole_file(path, before=previous(path)) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -138,9 +154,12 @@ def _read(file, path):
         shapes = {name: p.shape for name, p in model.named_parameters()}
         present = GROUPS + ((WEAK,) if any(name.startswith(WEAK + "/") for name in names) else ())
         expected = {"step", "config", *(f"{group}/{name}" for group in present for name in shapes)}
+        if train.gaussian_start:
+            expected |= {f"{GAUSSIAN}/{name}" for name in Gaussian._fields}
         if len(names) != len(expected) or set(names) != expected:
             raise ValueError(f"it has the wrong arrays: {reprlib.repr(sorted(set(names) ^ expected)) if set(names) != expected else 'some twice'}")
         groups = {group: {name: _array(archive, f"{group}/{name}", shape, dtype) for name, shape in shapes.items()} for group in present}
+        gaussian = _gaussian(archive, tuple(data["shape"])) if train.gaussian_start else None
     ema = EMA(model, train.ema_max, train.ema_power)
     model.load_state_dict(groups["model"])
     ema.model.load_state_dict(groups["ema"])
@@ -149,7 +168,14 @@ def _read(file, path):
     if WEAK in groups:
         weak = copy.deepcopy(ema.model)
         weak.load_state_dict(groups[WEAK])
-    return Checkpoint(model, ema, train, step, data, groups["adam_m"], groups["adam_v"], path, weak)
+    return Checkpoint(model, ema, train, step, data, groups["adam_m"], groups["adam_v"], path, weak, gaussian)
+
+
+def _gaussian(archive, shape):
+    """The Gaussian of pictures of this shape."""
+    deviations = _array(archive, f"{GAUSSIAN}/deviations", (None,), np.float32, MAX_GAUSSIAN_BYTES)
+    return Gaussian(_array(archive, f"{GAUSSIAN}/mean", shape, np.float32),
+                    _array(archive, f"{GAUSSIAN}/directions", (len(deviations), *shape), np.float32), deviations)
 
 
 def _header(member):

@@ -6,7 +6,6 @@ import copy
 import functools
 import itertools
 import math
-import reprlib
 import time
 import zlib
 from contextlib import ExitStack
@@ -22,8 +21,8 @@ from tinydiff.autograd import no_grad
 from tinydiff.data import ImageSet, Rows
 from tinydiff.kernels import bfloat16
 from tinydiff.nn import Module, UNet, UNetConfig
-from tinydiff.training.batches import check_labels, held_out_batches, split, steps_per_epoch, training_batch
-from tinydiff.training.checkpoint import load_checkpoint, run_config
+from tinydiff.training.batches import check_labels, gaussian_of, held_out_batches, split, steps_per_epoch, training_batch
+from tinydiff.training.checkpoint import load_checkpoint, require_same, run_config
 from tinydiff.training.config import TrainConfig
 from tinydiff.training.interrupt import hold_interrupt, leave_at_once
 from tinydiff.training.log import read_log
@@ -33,7 +32,7 @@ from tinydiff.training.run_folder import RunFolder
 from tinydiff.training.streams import DROPOUT, SELF_CONDITION
 
 SAVE_EVERY = 500            # steps from one checkpoint to the next, where an epoch has more
-DRAWING = {"sampler", "steps", "autoguidance"}     # what a TrainConfig says about drawing pictures
+DRAWING = {"sampler", "steps", "gaussian_start", "autoguidance"}     # what a TrainConfig says about drawing pictures
 WEAK_AT = 0.25              # of the run: when the averaged network is set aside for autoguidance
 
 
@@ -48,6 +47,7 @@ class Trainer:
 
     .model .ema .optimizer      the network, its running average (draw pictures with `.ema.model`), one of optim.OPTIMIZERS
     .weak                       the averaged network as it was after WEAK_AT of the run, None before: what autoguidance leads away from
+    .gaussian                   the training pictures' diffusion.Gaussian, where config.gaussian_start asks for it; otherwise None
     .train_images .held_out_images   (N,H,W,C) uint8, Rows of the set's
     .global_step .total_steps .steps_per_epoch   steps taken, in the whole run, in an epoch (the last batch of an epoch may be shorter)
     .epoch                      the epoch, from 1, of the step taken last; 0 before the first
@@ -66,6 +66,8 @@ class Trainer:
         if images.shape[3] != model.config.in_channels:
             raise ValueError(f"Trainer: the network takes {model.config.in_channels} channels, the pictures are {images.shape}")
         conditional = model.config.num_classes is not None
+        if conditional and config.gaussian_start:
+            raise ValueError("Trainer: gaussian_start knows one Gaussian of all pictures, and a network with num_classes draws of one class each")
         if conditional:
             check_labels(image_set, model.config.num_classes)
         self.model, self.config, self.ranks, self.folder = model, config, ranks, RunFolder(out_dir)
@@ -85,6 +87,7 @@ class Trainer:
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config.lr, config.betas, weight_decay=config.weight_decay)
         self.ema = EMA(model, config.ema_max, config.ema_power)
         self.weak: Module | None = None
+        self.gaussian = gaussian_of(self.train_images, config.flip) if config.gaussian_start else None
         self.steps_per_epoch = steps_per_epoch(len(train), config.batch)
         steps = config.epochs * self.steps_per_epoch
         self.total_steps = min(steps, config.max_steps or steps)
@@ -98,8 +101,8 @@ class Trainer:
         """The trainer of the run in `out_dir`, as it was at its last checkpoint; what follows is the same, bit for bit, as without a stop.
 
         config, unet: what the run is now asked to be, a TrainConfig and a UNetConfig; None for what it was. More epochs, or more max_steps,
-        go on with the learning rate of a run of that length; sampler, steps and autoguidance say how pictures are drawn. Nothing else may
-        change, but for bfloat16 and the number of ranks; then the same up to rounding.
+        go on with the learning rate of a run of that length; sampler, steps, gaussian_start and autoguidance say how pictures are drawn.
+        Nothing else may change, but for bfloat16 and the number of ranks; then the same up to rounding.
 
         A damaged checkpoint is set aside, as checkpoint.damaged.npz, and the one before it is taken; a line on standard error says so.
         Raises FileNotFoundError without a checkpoint, ValueError where none can be read, or, naming them, where settings or pictures differ.
@@ -108,10 +111,10 @@ class Trainer:
         saved = load_checkpoint(out_dir)
         config, unet = config or saved.config, unet or saved.model.config
         longer = {name for name in ("epochs", "max_steps") if _more(getattr(config, name), getattr(saved.config, name))}
-        _require_same(f"the run in {out_dir} can only go on as it was started (and become longer)",
-                      asdict(saved.config) | asdict(saved.model.config), asdict(config) | asdict(unet), longer | DRAWING | {"bfloat16"})
+        require_same(f"the run in {out_dir} can only go on as it was started (and become longer)",
+                     asdict(saved.config) | asdict(saved.model.config), asdict(config) | asdict(unet), longer | DRAWING | {"bfloat16"})
         trainer = cls(saved.model, image_set, config, out_dir, ranks)
-        _require_same(f"the run in {out_dir} was started on other pictures", saved.data, trainer.data)
+        require_same(f"the run in {out_dir} was started on other pictures", saved.data, trainer.data)
         for i, (name, _) in enumerate(saved.model.named_parameters()):
             trainer.optimizer.m[i], trainer.optimizer.v[i] = saved.adam_m[name], saved.adam_v[name]
         trainer.optimizer.steps = trainer.global_step = trainer.folder.saved_step = saved.step
@@ -225,6 +228,11 @@ class Trainer:
                 rows.append({"epoch": epoch, "loss": loss, "held_out_loss": steps[-1]["held_out_loss"]})
         return rows
 
+    @property
+    def sampler(self) -> Callable:
+        """config's of diffusion.SAMPLERS, with a Gaussian start where it asks for one."""
+        return diffusion.gaussian_start(diffusion.SAMPLERS[self.config.sampler], self.gaussian)
+
     def denoiser(self, y: ArrayLike | None = None) -> Callable:
         """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`: t is a number. With autoguidance where config
         asks for it and .weak is there. y: (N,) labels, or None for none."""
@@ -232,7 +240,7 @@ class Trainer:
         if self.weak is None:
             return denoise
         weak = diffusion.denoiser(self.weak, self.schedule, self.config.target, y)
-        return diffusion.autoguide(denoise, weak, self.schedule, self.config.autoguidance)
+        return diffusion.autoguide(denoise, weak, self.schedule, self.config.autoguidance, self.gaussian)
 
     @property
     def epoch_done(self) -> bool:
@@ -290,11 +298,3 @@ class Trainer:
 def _more(now, was):
     """Whether a limit now allows more than it did; None is no limit."""
     return was is not None and (now is None or now > was)
-
-
-def _require_same(what, was, now, free=frozenset()):
-    """Raises ValueError, saying what and naming them, where values have changed that are not free to."""
-    names = [name for name in was | now if name not in free and was.get(name) != now.get(name)]
-    changed = [f"{name} was {reprlib.repr(was.get(name))}, not {reprlib.repr(now.get(name))}" for name in names]
-    if changed:
-        raise ValueError(f"{what}, but {'; '.join(changed)}")
