@@ -51,12 +51,12 @@ class Network:
             raise ValueError(f"{error}: train one first (python examples/train_cats.py), or give --run the folder of a run, or its "
                              "checkpoint.npz") from None
         self.crc32 = zlib.crc32(saved.path.read_bytes())
-        self.model, self.weak, self.gaussian, self.target = saved.ema.model.eval(), saved.weak, saved.gaussian, saved.config.target
+        self.model, self.weak, self.target = saved.ema.model.eval(), saved.weak, saved.config.target
         self.schedule, self.size = SCHEDULES[saved.config.schedule](saved.config.T), saved.model.config.image_size
         usual = "ddim" if args.interpolate else saved.config.sampler
         self.sampler, self.steps, self.seed = or_else(args.sampler, usual), or_else(args.steps, saved.config.steps), args.seed
         self.times = timesteps(self.schedule, self.steps, or_else(args.spacing, "trailing"))
-        self.new = self.steps if args.spacing is None else self.times                       # from noise alone
+        self.gaussian = None if args.spacing or args.inpaint or args.interpolate or self.steps == 1 else saved.gaussian   # the network's all
         self.autoguidance = or_else(args.autoguidance, saved.config.autoguidance)
         if self.weak is None and args.autoguidance not in (None, 1):
             raise ValueError(f"--autoguidance: {saved.path} holds no network of an earlier time, which it would lead away from")
@@ -86,7 +86,7 @@ class Network:
         return initial_noise(self.schedule, (n, self.size, self.size, 3), self.seed, first)
 
     def sample(self, x, steps, first):
-        """The steps of the sampler from x, the pictures from number `first` on. A number of steps may have a Gaussian start, given times haven't."""
+        """The steps of the sampler from x, the pictures from number `first` on. A number of steps may have a Gaussian start, given times never do."""
         sampler = gaussian_start(SAMPLERS[self.sampler], None if np.ndim(steps) else self.gaussian)
         return sampler(self.denoise(len(x)), self.schedule, x, steps, self.seed, first=first)
 
@@ -96,7 +96,7 @@ class Network:
 def new(network):
     def start(first, n):
         x_T = network.noise(first, n)
-        return x_T, network.sample(x_T, network.new, first)
+        return x_T, network.sample(x_T, network.steps if network.gaussian else network.times, first)
     return start
 
 

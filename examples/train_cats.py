@@ -142,11 +142,11 @@ def stage_generate(trainer, out):
     cats = (whole_rows(trainer, NEW_CATS), *trainer.train_images.shape[1:])
     say_stage(4, "Generate", f"{cats} noise -> {config.steps} {config.sampler} steps -> {cats}")
     if trainer.gaussian is not None:
-        print("The first step needs no network: under so much noise pictures are told apart by the "
-              f"{len(trainer.gaussian.deviations)} directions in which they differ most.")
+        print("The first step is taken without the network, which guesses worse under so much noise: it makes of the noise the mean picture, varied "
+              f"along the main directions in which the pictures differ ({len(trainer.gaussian.deviations)}).")
     if config.autoguidance != 1 and trainer.weak is not None:
         print(f"Autoguidance: what the network has learnt since an early part of the run counts {config.autoguidance:g} times, "
-              "while x_t is more noise than picture.")
+              "while x_t is more noise than picture" + ("." if trainer.gaussian is None else ", except along those directions."))
     new_cats = draw(trainer, cats[0])
     if trainer.ranks.rank > 0:
         return
@@ -238,7 +238,7 @@ def film(trainer, out):
     shown = [moments[i] for i in spread(len(moments), FILM)]
     rows = np.stack([[x_t[0] for _, x_t, _ in shown], [x_0[0] for _, _, x_0 in shown]])     # (2,8,H,W,3)
     captions = [f"t = {t:.0f}" if t >= 0 else "the end" for t, _, _ in shown]
-    strip(rows, captions, ["x_t: the picture on its way from noise", "x_0: the network's guess, made from it"]).save(out / "reverse.png")
+    strip(rows, captions, ["x_t: the picture on its way from noise", "x_0: the guess made from it"]).save(out / "reverse.png")
     chosen = spread(len(moments), GIF_FRAMES)
     gif((denoising_frame(moments[i][1], moments[i][2], moments[i][0], i / (len(moments) - 1)) for i in chosen), out / "reverse.gif")
 
@@ -333,8 +333,8 @@ def parser():
     p.add_argument("--sampler", choices=list(SAMPLERS),
                    help=f"how new pictures are drawn ({PHOTO_SAMPLER} with --data; {DRAWN_SAMPLER} for the cartoons)")
     flag("--steps", run.steps, "N", "steps from noise to a new picture")
-    p.add_argument("--gaussian-start", action=argparse.BooleanOptionalAction, help="the first of these steps needs no network, only the mean of all "
-                   "pictures and the directions in which they differ most (with --data, but for --classes)")
+    p.add_argument("--gaussian-start", action=argparse.BooleanOptionalAction, help="the first of these steps is taken without the "
+                   "network: the mean picture, varied along the directions in which the pictures differ most (with --data, but for --classes)")
     p.add_argument("--autoguidance", type=float, metavar="SCALE",
                    help="lead new pictures away from what the network would have drawn after a quarter of the run; drawing takes half as long "
                    f"again; 1: off ({PHOTO_AUTOGUIDANCE:g} with --data; {DRAWN_AUTOGUIDANCE:g} for the cartoons)")

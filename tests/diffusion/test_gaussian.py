@@ -96,14 +96,15 @@ def test_the_sampler_goes_on_from_there():
     assert len(others) == 9 and all(np.array_equal(a.x, b.x) and a.t == b.t for a, b in zip(others, alone, strict=True))
     *_, part = gaussian_start(dpmpp_2m_sde, found)(ideal(found), SCHEDULE, x_T[1:3], 10, 3, first=1)
     np.testing.assert_allclose(part.x, others[-1].x[1:3], atol=1e-5)        # a product of fewer rows may be summed in another order
-    *_, last = gaussian_start(ddim, found)(ideal(found), SCHEDULE, x_T, 1000)
-    assert last.t == -1
+    many = list(gaussian_start(ddim, found)(ideal(found), SCHEDULE, x_T, 1000))
+    assert many[-1].t == -1 and len(many) == 2 + int(first.t) < 1000
 
 
 def test_without_a_gaussian_it_is_the_sampler_and_one_step_is_too_few():
     assert gaussian_start(ddim, None) is ddim
-    with pytest.raises(ValueError, match="steps is 1, but must be at least 2"):
-        next(gaussian_start(ddim, fit_gaussian(varied()))(None, SCHEDULE, varied(), 1))
+    for steps in (1, 1001, 2.5, None, np.array([900, 500])):
+        with pytest.raises(ValueError, match="but must be a whole number from 2 .* to the schedule's T = 1000"):
+            next(gaussian_start(ddim, fit_gaussian(varied()))(None, SCHEDULE, varied(), steps))
 
 
 def test_it_keeps_the_deviation_that_long_first_steps_lose():

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinydiff.data import drawn_cats
-from tinydiff.diffusion import Step
+from tinydiff.data import drawn_cats, to_uint8
+from tinydiff.diffusion import Step, clip_x0, initial_noise
 from tinydiff.nn import UNet, UNetConfig
 from tinydiff.training import Ranks, TrainConfig, Trainer, save_checkpoint
 
@@ -102,6 +102,24 @@ def test_interpolation_begins_and_ends_with_the_two_pictures(runs, example, tmp_
         ends = np.stack([drawn_cats(1, SIZE, seed).images[0] for seed in (7, 8)])
         errors.append(np.abs(pictures(out)[[0, 2]].astype(float) - ends).mean())
     assert errors[1] < 0.7 * errors[0], errors
+
+
+def test_a_gaussian_start_is_the_trainers(example, tmp_path):
+    """The first pictures are those that the run itself would draw; where a spacing is given, or one step, the network takes all steps."""
+    unet = UNetConfig(image_size=SIZE, channels=8, channel_mults=(1, 2), blocks_per_level=1, attention_resolutions=())
+    config = TrainConfig(epochs=1, batch=4, sampler="dpmpp_2m_sde", steps=4, gaussian_start=True, autoguidance=1.5)
+    run = Trainer(UNet(unet, rng=np.random.default_rng(0)), drawn_cats(12, SIZE), config, tmp_path / "run")
+    run.fit()
+    x_T = initial_noise(run.schedule, (2, SIZE, SIZE, 3), 0)
+    drawn = {"own": run.sampler(clip_x0(run.denoiser()), run.schedule, x_T, 4, 0)}
+    run.gaussian = None
+    for name, steps in (("spaced", 4), ("one", 1)):
+        drawn[name] = run.sampler(clip_x0(run.denoiser()), run.schedule, x_T, steps, 0)
+    for name, flags in (("own", []), ("spaced", ["--spacing", "trailing"]), ("one", ["--steps", 1])):
+        example("sample_cats", "--run", tmp_path / "run", "--count", 2, "--out", tmp_path / name, *flags)
+        np.testing.assert_array_equal(pictures(tmp_path / name), to_uint8(list(drawn[name])[-1].x))
+    for name, flags in (("image", ["--image", "cat:7"]), ("inpaint", ["--inpaint", "cat:7", "--resamples", 1])):
+        example("sample_cats", "--run", tmp_path / "run", "--count", 2, "--out", tmp_path / name, *flags)
 
 
 def test_labels_and_guidance(runs, example, tmp_path):

@@ -330,7 +330,7 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
                       "--time-sampling", "uniform", "--offset-noise", "0.1", "--learn-variance", "--threads", "1", "--data", folder, "--out", out)
     assert done.returncode == 0, done.stderr
     for words in ("1. Input: 4 images x 16 x 16 x 3", "1 file could not be read and was skipped", "broken.jpg: ",
-                  "The first step needs no network", "an early part of the run counts 1.5 times"):
+                  "The first step is taken without the network", "an early part of the run counts 1.5 times"):
         assert words in done.stdout
     assert (out / "skipped.txt").read_text(encoding="utf-8").startswith("broken.jpg: ")
     assert "broken.jpg" in (out / "report.html").read_text(encoding="utf-8")

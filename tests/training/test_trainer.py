@@ -175,14 +175,45 @@ def test_a_gaussian_start_is_that_of_the_training_pictures(tmp_path):
     assert len(steps) == 4 and np.array_equal(steps[0].x0[0], run.gaussian.mean)
 
     run.fit()
+    led = run.denoiser()(x_T, 999) - diffusion.denoiser(run.ema.model, run.schedule, run.config.target)(x_T, 999)
+    assert np.abs(led).max() < 1e-6                         # without autoguidance
     without = Trainer.resume(pictures(), tmp_path, config=dataclasses.replace(run.config, gaussian_start=False))
     assert without.gaussian is None and without.sampler is diffusion.SAMPLERS[RUN.sampler]
 
 
-def test_a_gaussian_start_is_not_for_classes(tmp_path):
-    with pytest.raises(ValueError, match="gaussian_start knows one Gaussian of all pictures"):
-        trainer(tmp_path, dataclasses.replace(RUN, gaussian_start=True), model=network(num_classes=2),
-                image_set=pictures(labels=np.arange(13) % 2))
+def test_autoguidance_leaves_the_trainers_gaussian_alone(tmp_path):
+    run = trainer(tmp_path, dataclasses.replace(RUN, gaussian_start=True, autoguidance=3.0), image_set=pictures(4))     # few directions, of 48
+    for _ in range(run.total_steps):
+        run.step()
+    x = np.random.default_rng(0).standard_normal((2, 4, 4, 3), np.float32)
+    led = run.denoiser()(x, 600) - diffusion.denoiser(run.ema.model, run.schedule, run.config.target)(x, 600)
+    along = led.reshape(2, -1) @ run.gaussian.directions.reshape(len(run.gaussian.deviations), -1).T
+    assert np.abs(led).max() > 1e-4 and np.abs(along).max() < 0.01 * np.abs(led).max()
+
+
+def test_the_gaussian_of_many_pictures_is_that_of_some_from_all_over():
+    """Darker at first, brighter at the end: the mean is that of all."""
+    images = np.repeat(np.linspace(0, 255, 3000).astype(np.uint8), 12).reshape(3000, 2, 2, 3)
+    found = gaussian_of(images, flip=True)
+    assert np.abs(found.mean).max() < 0.01 and found.deviations == pytest.approx([2 / math.sqrt(12) * math.sqrt(12)], rel=0.01)
+
+
+def test_a_finished_run_is_saved_again_with_other_settings_to_draw_with(tmp_path):
+    run = trainer(tmp_path)
+    run.fit()
+    before = (tmp_path / "checkpoint.npz").read_bytes()
+    Trainer.resume(pictures(), tmp_path).fit()
+    assert (tmp_path / "checkpoint.npz").read_bytes() == before
+    other = dataclasses.replace(RUN, gaussian_start=True, sampler="ddpm")
+    Trainer.resume(pictures(), tmp_path, config=other).fit()
+    saved = load_checkpoint(tmp_path)
+    assert saved.config == other and saved.step == run.global_step and saved.gaussian is not None
+
+
+@pytest.mark.parametrize("change, message", [({"num_classes": 2}, "num_classes=2, image_size=4"), ({"image_size": 8}, "image_size=8, the pictures")])
+def test_a_gaussian_start_is_for_all_pictures_and_their_size(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, dataclasses.replace(RUN, gaussian_start=True), model=network(**change), image_set=pictures(labels=np.arange(13) % 2))
 
 
 def test_max_steps_end_the_run_in_the_middle_of_an_epoch(tmp_path):

@@ -86,7 +86,7 @@ def autoguide(strong: Callable, weak: Callable, schedule: Schedule, scale: float
     Denoisers (x, t) -> guess of x_0 (N,H,W,C) of this schedule, t a number, as samplers give it (Karras et al. 2024, arXiv 2406.02507).
     scale: 1 is no guidance, 1.5 usual. gaussian: along its directions strong isn't led. Attributes and errors are those of `guide`.
     """
-    guided = guide(strong, weak, scale)
+    guided = guide(strong, weak, scale)                     # for its checks and its attributes
     if guided is strong:
         return strong
 
@@ -98,7 +98,7 @@ def autoguide(strong: Callable, weak: Callable, schedule: Schedule, scale: float
         learnt = guess - weak(x, t)
         if gaussian is not None:
             learnt = gaussian.stretched(learnt, 0.0)
-        return guess + float(scale - 1) * learnt
+        return guess + (float(scale) - 1) * learnt          # weak + scale (strong - weak)
     keep_attributes(denoise, guided)
     return denoise
 

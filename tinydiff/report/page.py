@@ -198,8 +198,8 @@ def _generate(run_dir, config):
     new = "New pictures, drawn by this run's network from random noise: the first ones that came, none picked out."
     if config["data"].get("label_names"):
         new += " Each column is of the class that is written under it."
-    first = " Only the first step needs no network: under so much noise there is no more to know of a picture than the mean of all pictures and " \
-        "the main directions in which they deviate from it (a Gaussian start)." if train.get("gaussian_start") else ""
+    first = " The first step is an exception: it is taken without the network, to the mean of all pictures, varied along the main directions in " \
+        "which they differ (a Gaussian start)." if train.get("gaussian_start") else ""
     away = "" if train.get("autoguidance", 1) == 1 else " At first, while x_t is more noise than picture, each is led away " \
         "from what the network would have guessed earlier (autoguidance)."
     return f"""<section id="generate">
@@ -208,7 +208,7 @@ def _generate(run_dir, config):
 and the {sampler} sampler moves a little way towards that guess, to as much noise as belongs to the next, smaller t. The first guesses
 are blurred, because very many pictures could lie under so much noise; each step leaves fewer.{first}{away}</p>
 {flow([(shape, "random noise"), (shape, f"{steps} {sampler} steps"), (shape, "new picture, uint8")])}
-{figure(run_dir / "reverse.gif", "Left: the pictures x_t on their way. Right: the guess of x_0 that the network makes from each.",
+{figure(run_dir / "reverse.gif", "Left: the pictures x_t on their way. Right: the guess of x_0 that is made from each.",
         "Denoising, animated")}
 {strip_figure(run_dir / "reverse.png", "One picture from pure noise (left) to the end (right); below it, the guess of x_0 at that moment.",
               "Denoising, step by step")}

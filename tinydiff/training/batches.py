@@ -11,7 +11,7 @@ from tinydiff.data import ImageSet, to_model
 from tinydiff.diffusion import SCHEDULES, Gaussian, fit_gaussian, lognormal_times, offset_noise, stratified_times, training_times
 from tinydiff.training.streams import FLIP, HELD_OUT, LABEL_DROPOUT, NOISE, ORDER, TIME
 
-GAUSSIAN_FROM = 1000        # pictures, at most; their deviation along a direction is then known to 2 %
+GAUSSIAN_FROM = 1000        # pictures, at most; the deviations along the first directions are then known to 2 or 3 %
 
 
 class Batch(NamedTuple):

@@ -159,7 +159,7 @@ def _read(file, path):
         if len(names) != len(expected) or set(names) != expected:
             raise ValueError(f"it has the wrong arrays: {reprlib.repr(sorted(set(names) ^ expected)) if set(names) != expected else 'some twice'}")
         groups = {group: {name: _array(archive, f"{group}/{name}", shape, dtype) for name, shape in shapes.items()} for group in present}
-        gaussian = _gaussian(archive, tuple(data["shape"])) if train.gaussian_start else None
+        gaussian = _gaussian(archive, (unet.image_size, unet.image_size, unet.in_channels)) if train.gaussian_start else None
     ema = EMA(model, train.ema_max, train.ema_power)
     model.load_state_dict(groups["model"])
     ema.model.load_state_dict(groups["ema"])

@@ -43,7 +43,8 @@ class TrainConfig:
     held_out    the part of the pictures, 0 to below 1, that is never trained on
     seed        of every random number
     sampler, steps  how pictures are drawn with the result: a name in diffusion.SAMPLERS, and its number of steps
-    gaussian_start  their first step needs no network: `diffusion.gaussian_start`; not for a network with num_classes
+    gaussian_start  their first step needs no network: `diffusion.gaussian_start`. Not for a network with num_classes; with offset_noise it helps
+                    little, since such a network has learnt that brightness may be noise
     autoguidance    how far they are led away from what the network of an earlier time would draw (`diffusion.autoguide`); 1 for not at all
 
     Raises ValueError for a value that cannot be.

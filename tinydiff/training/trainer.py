@@ -50,7 +50,6 @@ class Trainer:
     .gaussian                   the training pictures' diffusion.Gaussian, where config.gaussian_start asks for it; otherwise None
     .train_images .held_out_images   (N,H,W,C) uint8, Rows of the set's
     .global_step .total_steps .steps_per_epoch   steps taken, in the whole run, in an epoch (the last batch of an epoch may be shorter)
-    .epoch                      the epoch, from 1, of the step taken last; 0 before the first
     .history                    a dict for each step: step, epoch, loss, held_out_loss (None but at the end of an epoch), grad_norm, lr, seconds
     .label_names                the classes' names, where the network was made with num_classes; otherwise []
 
@@ -66,8 +65,9 @@ class Trainer:
         if images.shape[3] != model.config.in_channels:
             raise ValueError(f"Trainer: the network takes {model.config.in_channels} channels, the pictures are {images.shape}")
         conditional = model.config.num_classes is not None
-        if conditional and config.gaussian_start:
-            raise ValueError("Trainer: gaussian_start knows one Gaussian of all pictures, and a network with num_classes draws of one class each")
+        if config.gaussian_start and (conditional or images.shape[1:3] != 2 * (model.config.image_size,)):
+            raise ValueError("Trainer: gaussian_start knows one Gaussian, of all pictures and of their size; the network has "
+                             f"num_classes={model.config.num_classes}, image_size={model.config.image_size}, the pictures are {images.shape}")
         if conditional:
             check_labels(image_set, model.config.num_classes)
         self.model, self.config, self.ranks, self.folder = model, config, ranks, RunFolder(out_dir)
@@ -84,6 +84,7 @@ class Trainer:
         with bfloat16(config.bfloat16):                     # raises where the processor can't
             pass
         self.schedule = diffusion.SCHEDULES[config.schedule](config.T)
+        self._saved_config = config                         # what a checkpoint of now says
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config.lr, config.betas, weight_decay=config.weight_decay)
         self.ema = EMA(model, config.ema_max, config.ema_power)
         self.weak: Module | None = None
@@ -118,7 +119,7 @@ class Trainer:
         for i, (name, _) in enumerate(saved.model.named_parameters()):
             trainer.optimizer.m[i], trainer.optimizer.v[i] = saved.adam_m[name], saved.adam_v[name]
         trainer.optimizer.steps = trainer.global_step = trainer.folder.saved_step = saved.step
-        trainer.ema, trainer.weak = saved.ema, saved.weak
+        trainer.ema, trainer.weak, trainer._saved_config = saved.ema, saved.weak, saved.config
         trainer.history = read_log(out_dir / "log.csv", saved.step)
         if ranks.rank == 0:
             trainer.folder.set_damaged_aside(saved.path)
@@ -199,6 +200,7 @@ class Trainer:
                         on_step(self, row)
                     if on_epoch and self.epoch_done:
                         on_epoch(self, self.epoch_rows()[-1])
+            self._save()                                    # a finished run may have got other settings to draw with
         except KeyboardInterrupt:
             with leave_at_once():
                 self._save()
@@ -230,17 +232,14 @@ class Trainer:
 
     @property
     def sampler(self) -> Callable:
-        """config's of diffusion.SAMPLERS, with a Gaussian start where it asks for one."""
+        """The sampler that config names, with a Gaussian start where it asks for one."""
         return diffusion.gaussian_start(diffusion.SAMPLERS[self.config.sampler], self.gaussian)
 
     def denoiser(self, y: ArrayLike | None = None) -> Callable:
         """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`: t is a number. With autoguidance where config
         asks for it and .weak is there. y: (N,) labels, or None for none."""
-        denoise = diffusion.denoiser(self.ema.model, self.schedule, self.config.target, y)
-        if self.weak is None:
-            return denoise
-        weak = diffusion.denoiser(self.weak, self.schedule, self.config.target, y)
-        return diffusion.autoguide(denoise, weak, self.schedule, self.config.autoguidance, self.gaussian)
+        strong, weak = (network and diffusion.denoiser(network, self.schedule, self.config.target, y) for network in (self.ema.model, self.weak))
+        return diffusion.autoguide(strong, weak, self.schedule, self.config.autoguidance, self.gaussian) if weak else strong
 
     @property
     def epoch_done(self) -> bool:
@@ -262,14 +261,14 @@ class Trainer:
             self._save()
 
     def _save(self):
-        """A checkpoint, unless there is one of this step."""
-        if self.global_step == self.folder.saved_step:
+        """A checkpoint, unless there is one of this step and these settings."""
+        if self.global_step == self.folder.saved_step and self.config == self._saved_config:
             return
         self.ranks.require_same(self._weights())            # or one of them has gone astray
         with self.ranks.together():
             if self.ranks.rank == 0:
                 self.folder.save(self)
-        self.folder.saved_step = self.global_step
+        self.folder.saved_step, self._saved_config = self.global_step, self.config
 
     def _weights(self):
         return {"weights": functools.reduce(lambda crc32, p: zlib.crc32(p.data, crc32), self.optimizer.params, 0)}
