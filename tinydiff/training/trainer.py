@@ -238,8 +238,9 @@ class Trainer:
     def denoiser(self, y: ArrayLike | None = None) -> Callable:
         """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`: t is a number. With autoguidance where config
         asks for it and .weak is there. y: (N,) labels, or None for none."""
-        strong, weak = (network and diffusion.denoiser(network, self.schedule, self.config.target, y) for network in (self.ema.model, self.weak))
-        return diffusion.autoguide(strong, weak, self.schedule, self.config.autoguidance, self.gaussian) if weak else strong
+        of = functools.partial(diffusion.denoiser, schedule=self.schedule, target=self.config.target, y=y)
+        strong = of(self.ema.model)
+        return diffusion.autoguide(strong, of(self.weak), self.schedule, self.config.autoguidance, self.gaussian) if self.weak else strong
 
     @property
     def epoch_done(self) -> bool:
