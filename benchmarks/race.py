@@ -12,7 +12,7 @@ Four contenders learn from the same faces, all but the last 300, which are held 
 The last two train the reference U-Net, with the batch of 16 that the first of them has. A leg is a contender and a time, from the start of its
 process to its last step. A learning rate that falls to zero needs a run of its own for each time; the last two have a constant one, so that one run
 passes all the times. Each leg is saved when it is done, and a second call goes on with the first that is missing. All are then judged by the same
-measures: 1,000 samples in 50 steps from the same noise, those of the first two by the sampler and with the autoguidance that belong to their recipe,
+measures: 1,000 samples in 50 steps from the same noise, those of the first two as their recipe draws (sampler, Gaussian start, autoguidance),
 the others' by DDIM; their sliced Wasserstein distance to held-out faces, the mean over four groups of 250 and the standard deviation of that mean,
 half of that among the groups; the error of the guessed x_0 on the held-out faces at ten log SNRs, without guidance; and how many samples are
 suspiciously near to a training face. OUT/sheets has 64 samples of each, uncurated, and for each time a picture of the first eight of all.

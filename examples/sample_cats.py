@@ -53,14 +53,14 @@ class Network:
         self.crc32 = zlib.crc32(saved.path.read_bytes())
         self.model, self.weak, self.target = saved.ema.model.eval(), saved.weak, saved.config.target
         self.schedule, self.size = SCHEDULES[saved.config.schedule](saved.config.T), saved.model.config.image_size
-        usual = "ddim" if args.interpolate else saved.config.sampler
-        self.sampler, self.steps, self.seed = or_else(args.sampler, usual), or_else(args.steps, saved.config.steps), args.seed
+        self.sampler = or_else(args.sampler, "ddim" if args.interpolate else saved.config.sampler)
+        self.steps, self.autoguidance = or_else(args.steps, saved.config.steps), or_else(args.autoguidance, saved.config.autoguidance)
         self.times = timesteps(self.schedule, self.steps, or_else(args.spacing, "trailing"))
-        self.gaussian = None if args.spacing or args.inpaint or args.interpolate or self.steps == 1 else saved.gaussian   # the network's all
-        self.autoguidance = or_else(args.autoguidance, saved.config.autoguidance)
+        starts_as_noise = args.spacing or args.inpaint or args.interpolate or self.steps == 1  # and the network takes all steps
+        self.gaussian = None if starts_as_noise else saved.gaussian
         if self.weak is None and args.autoguidance not in (None, 1):
             raise ValueError(f"--autoguidance: {saved.path} holds no network of an earlier time, which it would lead away from")
-        self.threshold, self.guidance, self.rescale, self.label = args.threshold, args.guidance, args.rescale, None
+        self.seed, self.threshold, self.guidance, self.rescale, self.label = args.seed, args.threshold, args.guidance, args.rescale, None
         if args.label is not None:
             names = saved.data.get("label_names", [])
             if args.label not in names:

@@ -505,8 +505,7 @@ def settings(args):
                          optimizer=args.optimizer, lr=LR[args.optimizer] if args.lr is None else args.lr,
                          schedule=args.schedule, target=args.target, weight=args.weight,
                          time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=sampler, steps=args.steps,
-                         gaussian_start=gaussian_start,
-                         autoguidance=autoguidance, held_out=args.held_out, seed=args.seed)
+                         gaussian_start=gaussian_start, autoguidance=autoguidance, held_out=args.held_out, seed=args.seed)
     if args.channels < 1 or args.channels % UNetConfig.groups:
         raise ValueError(f"--channels is {args.channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")
     network = PHOTO_NETWORK if args.data else DRAWN_NETWORK

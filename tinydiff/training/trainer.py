@@ -84,7 +84,7 @@ class Trainer:
         with bfloat16(config.bfloat16):                     # raises where the processor can't
             pass
         self.schedule = diffusion.SCHEDULES[config.schedule](config.T)
-        self._saved_config = config                         # what a checkpoint of now says
+        self._saved_config = config                         # the settings that the newest checkpoint holds
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config.lr, config.betas, weight_decay=config.weight_decay)
         self.ema = EMA(model, config.ema_max, config.ema_power)
         self.weak: Module | None = None
