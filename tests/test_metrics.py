@@ -20,6 +20,15 @@ def test_wasserstein_on_a_line_by_hand():
     np.testing.assert_array_equal(wasserstein_1d(np.array([[0.0, 4], [7, 7]]), np.array([[2.0, 1], [7, 7]])), [1.5, 0])
 
 
+def test_wasserstein_on_a_line_of_unequal_heaps():
+    """{0, 3} to {0, 0, 3}: of the half at 3, a sixth moves to 0. And three of each grain, a third as heavy, change nothing."""
+    two, three = np.array([[3.0, 0]]), np.array([[0.0, 3, 0]])
+    assert wasserstein_1d(two, three) == pytest.approx([0.5], rel=1e-15) and wasserstein_1d(three, two) == pytest.approx([0.5], rel=1e-15)
+    a, b = np.random.default_rng(0).standard_normal((2, 5, 12))
+    assert wasserstein_1d(np.repeat(a, 3, axis=1), b[:, :7]) == pytest.approx(wasserstein_1d(a, np.repeat(b[:, :7], 2, axis=1)), rel=1e-13)
+    assert wasserstein_1d(a, np.repeat(b, 3, axis=1)) == pytest.approx(np.abs(np.sort(a) - np.sort(b)).mean(1), rel=1e-13)
+
+
 @pytest.mark.parametrize("shape", [(2, 32, 32, 3), (1, 33, 18, 1)])
 def test_the_levels_of_the_pyramid_add_up_to_the_picture(shape):
     picture = np.random.default_rng(0).standard_normal(shape)
@@ -98,8 +107,8 @@ def test_flat_pictures_are_no_trouble():
 def test_bad_pictures():
     with pytest.raises(TypeError, match="uint8, got float64.*to_uint8"):
         sliced_wasserstein(CATS / 255, CATS)
-    with pytest.raises(ValueError, match=r"one shape, got \(24, 32, 32, 3\) and \(23, 32, 32, 3\); take as many of each"):
-        sliced_wasserstein(CATS, CATS[1:])
+    with pytest.raises(ValueError, match=r"must have one size, got \(24, 32, 32, 3\) and \(24, 31, 32, 3\)"):
+        sliced_wasserstein(CATS, CATS[:, 1:])
     with pytest.raises(ValueError, match=r"\(N,H,W,C\) with at least one picture, got \(32, 32, 3\)"):
         sliced_wasserstein(CATS[0], CATS[0])
     with pytest.raises(ValueError, match="at least 16 pixels a side"):

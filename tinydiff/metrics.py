@@ -31,8 +31,8 @@ def sliced_wasserstein(images: np.ndarray, other: np.ndarray, *, patches: int = 
 def sliced_wasserstein_levels(images: np.ndarray, other: np.ndarray, *, patches: int = 128, directions: int = 512, seed: int = 0) -> dict[int, float]:
     """The sliced Wasserstein distance of two sets of pictures at each level of a Laplacian pyramid, times 1000.
 
-    images, other  (N,H,W,C) uint8, as many of the one as of the other, H and W at least 16. Chance alone sets few pictures further apart
-                   than many: compare distances of equal N only, and with that of two sets of real pictures.
+    images, other  (N,H,W,C) and (M,H,W,C) uint8, H and W at least 16. Chance alone sets few pictures further apart than many: compare
+                   distances of equal N and M only, and with that of two sets of real pictures.
     patches        of 7x7 pixels that are taken of each picture at each level. Where they lie depends on the seed and on the picture alone,
                    so the order of the pictures doesn't matter.
     directions     on which the patches are projected.
@@ -47,8 +47,8 @@ def sliced_wasserstein_levels(images: np.ndarray, other: np.ndarray, *, patches:
     Raises TypeError where the pictures aren't uint8, ValueError where the shapes don't fit.
     """
     images, other = check_pictures("sliced_wasserstein", images), check_pictures("sliced_wasserstein", other)
-    if images.shape != other.shape:
-        raise ValueError(f"sliced_wasserstein: the two sets must have one shape, got {images.shape} and {other.shape}; take as many of each")
+    if images.shape[1:] != other.shape[1:]:
+        raise ValueError(f"sliced_wasserstein: the pictures of both sets must have one size, got {images.shape} and {other.shape}")
     if min(images.shape[1:3]) < SMALLEST_LEVEL:
         raise ValueError(f"sliced_wasserstein: pictures must be at least {SMALLEST_LEVEL} pixels a side, got {images.shape}")
     if patches < 1 or directions < 1:
@@ -195,7 +195,7 @@ def _level_distance(images, other, directions, level, levels, patches, seed):
     moments = [_channel_moments(pictures, *draw) for pictures in (images, other)]
     rays = np.random.default_rng([seed, DIRECTION_STREAM, level]).standard_normal((directions, PATCH * PATCH * images.shape[3]))
     rays /= np.sqrt(np.square(rays).sum(axis=1, keepdims=True))                   # (directions, 49 C) of length 1
-    group = max(1, PROJECTION_BYTES // (4 * len(images) * patches))
+    group = max(1, PROJECTION_BYTES // (4 * max(len(images), len(other)) * patches))
     total = 0.0
     for first in range(0, directions, group):
         w = np.ascontiguousarray(rays[first:first + group].T, dtype=np.float32)   # (49 C, group)
@@ -205,11 +205,17 @@ def _level_distance(images, other, directions, level, levels, patches, seed):
 
 
 def wasserstein_1d(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """How far two sets of n numbers are apart, for each of G pairs of sets: (G,n), (G,n) -> (G,) float64, mean |sorted a - sorted b|.
+    """How far sets of n and m numbers are apart, for each of G pairs of them: (G,n), (G,m) -> (G,) float64; mean |sorted a - sorted b| where n = m.
 
-    On a line the cheapest way to move one heap of sand into the shape of another keeps the order of the grains.
+    On a line the cheapest way to move one heap of sand into the shape of another keeps the order of the grains. With n grains of weight 1/n and m of
+    1/m, lay both heaps side by side in order: a piece of sand begins wherever a grain of either begins, and moves from its place in a to that in b.
     """
-    return np.abs(np.sort(a, axis=1) - np.sort(b, axis=1)).mean(axis=1, dtype=np.float64)
+    n, m = a.shape[1], b.shape[1]
+    whole = math.lcm(n, m)                                                        # weights in units of 1/whole
+    starts = np.union1d(np.arange(0, whole, whole // n), np.arange(0, whole, whole // m))
+    weights = np.diff(starts, append=whole) / whole
+    moved = np.abs(np.sort(a, axis=1)[:, starts // (whole // n)] - np.sort(b, axis=1)[:, starts // (whole // m)])
+    return np.einsum("gk,k->g", moved, weights)                                   # summed in float64, without a copy of `moved` in it
 
 
 def _patches(images, level, levels, patches, seed) -> Iterator[np.ndarray]:
