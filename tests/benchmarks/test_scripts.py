@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
 from PIL import Image
 
 from tests.mpi.launch import needs_mpi
+from tinydiff.data import drawn_cats
 from tinydiff.kernels import KERNELS
+from tinydiff.metrics import sliced_wasserstein
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,19 +115,35 @@ def test_what_the_network_model_predicts(monkeypatch):
     assert math.isclose(row["ms"], 21_000) and row["hidden"] == 1 and row["without"] == 1
 
 
-def test_what_the_race_makes_of_its_legs(monkeypatch):
-    """Groups at 10 +- 2 and 16 +- 2 are means that scatter by 1: the lead of 6 is six of that."""
+@pytest.fixture
+def race(monkeypatch):
+    """The functions of benchmarks/race.py."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     monkeypatch.syspath_prepend(ROOT / "examples")
-    table = runpy.run_path(str(ROOT / "benchmarks" / "race.py"))["table"]
-    spread = math.sqrt(3)                                            # of -a, -a, a, a the standard deviation is a sqrt(4/3)
+    return runpy.run_path(str(ROOT / "benchmarks" / "race.py"))
+
+
+def test_what_the_race_makes_of_its_legs(race):
+    """Of a mean the jackknife's deviation is s / sqrt(n). What two contenders share, as their noise, is no part of that of their difference."""
+
+    def distances(x):
+        return [x.mean(), *((x.sum() - out) / (len(x) - 1) for out in x)]
+    shared, own = np.sqrt(19) * np.array([np.tile([10, -10], 10), np.repeat([10, -10], 10)])     # s = sqrt(20) 10, n = 20: each mean scatters by 10
     leg = dict(minutes=5, seconds=300, pictures=1600, x0_errors=[0.01, 0.04], suspicious=0)
-    ours = dict(leg, name="tinydiff", distances=[10 - spread, 10 - spread, 10 + spread, 10 + spread])
-    torch = dict(leg, name="torch", distances=[16 + spread, 16 - spread, 16 + spread, 16 - spread])
-    _, _, first, second, floor = table([ours, torch], [4, 4, 4, 4]).splitlines()
-    assert first == "| 5 | tinydiff | 300 | 1,600 | 10.0 ± 1.0 |  | 0.02000 | 0 |"
-    assert second == "| 5 | torch | 300 | 1,600 | 16.0 ± 1.0 | 6.0 sd | 0.02000 | 0 |"
+    ours = dict(leg, name="tinydiff", distances=distances(100 + shared))
+    torch = dict(leg, name="torch", distances=distances(160 + shared + own))
+    _, _, first, second, floor = race["table"]([ours, torch], distances(np.full(race["PARTS"], 4.0))).splitlines()
+    assert first == "| 5 | tinydiff | 300 | 1,600 | 100.0 ± 10.0 |  | 0.02000 | 0 |"
+    assert second == "| 5 | torch | 300 | 1,600 | 160.0 ± 14.1 | 60.0 ± 10.0: 6.0 sd | 0.02000 | 0 |"
     assert "4.0 ± 0.0" in floor
+
+
+def test_the_race_measures_all_samples_and_then_without_each_part(race):
+    cats, held_out = np.split(drawn_cats(2 * race["PARTS"] + 5, size=16).images, [-5])
+    distances = race["distances"](cats, held_out)
+    assert len(distances) == 1 + race["PARTS"]
+    assert distances[:2] == [sliced_wasserstein(cats, held_out), sliced_wasserstein(cats[2:], held_out)]
+    assert distances[-1] == sliced_wasserstein(cats[:-2], held_out)
 
 
 def test_the_race_refuses_a_leg_of_another_recipe(tmp_path):
@@ -135,11 +155,8 @@ def test_the_race_refuses_a_leg_of_another_recipe(tmp_path):
     assert done.returncode == 1 and f"{leg} holds a leg of another recipe: give another --out, or remove it" in done.stderr
 
 
-def test_the_race_tells_training_from_drawing(monkeypatch):
+def test_the_race_tells_training_from_drawing(race):
     """A leg is judged again where only the drawing has changed."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    monkeypatch.syspath_prepend(ROOT / "examples")
-    race = runpy.run_path(str(ROOT / "benchmarks" / "race.py"))
     assert race["training"]("tinydiff") == race["training"]("--sampler ddim --steps 25 --autoguidance 1") != race["training"]("--batch 8")
     told = race["drawing"]("--sampler ddim --steps 25 --autoguidance 1")
     assert told == {"autoguidance": 1, "gaussian_start": True, "sampler": "ddim", "steps": 25}
