@@ -177,19 +177,19 @@ def run_missing(name, minutes, data, out):
 def judge(name, folder, learnt, held_out, usual):
     """The leg's figures, and its sheet. usual: the median distance from a held-out face to its nearest training face."""
     config, unet = contender(name)
-    gaussian = td.training.gaussian_of(learnt, config.flip) if config.gaussian_start else None
+    gaussian = td.training.gaussian_of(learnt, config.flip) if config.gaussian else None
     schedule = td.diffusion.SCHEDULES[config.schedule](config.T)
 
     def denoiser(name):
         model = td.nn.UNet(unet, rng=np.random.default_rng(0)).eval()
         with np.load(folder / f"{name}.npz") as weights:
             model.load_state_dict(dict(weights))
-        return td.diffusion.denoiser(model, schedule, config.target)
+        return td.diffusion.denoiser(model, schedule, config.target, gaussian=gaussian)
 
     sampler = td.diffusion.gaussian_start(td.diffusion.SAMPLERS[config.sampler], gaussian)
     denoise = guided = denoiser("weights")
     if config.autoguidance != 1:
-        guided = td.diffusion.autoguide(denoise, denoiser("weak"), schedule, config.autoguidance, gaussian)
+        guided = td.diffusion.autoguide(denoise, denoiser("weak"), schedule, config.autoguidance)
     samples = sample(sampler, td.diffusion.clip_x0(guided), schedule, config)
     td.report.grid(samples[:SHEET]).save(folder.parent / "sheets" / f"{folder.name}.png")
     np.save(folder / "samples.npy", samples)

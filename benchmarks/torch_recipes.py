@@ -9,11 +9,11 @@ import math
 import numpy as np
 import torch
 
-from tinydiff.diffusion import SCHEDULES, q_sample
+from tinydiff.diffusion import SCHEDULES, gaussian_share, q_sample
 from tinydiff.diffusion.targets import from_x0_eps
 from tinydiff.diffusion.weights import WEIGHTS
 from tinydiff.kernels.muon import COEFFICIENTS, ITERATIONS
-from tinydiff.training.batches import training_batch
+from tinydiff.training.batches import gaussian_of, training_batch
 from tinydiff.training.optim import warmup_cosine
 from tinydiff.training.trainer import WEAK_AT
 
@@ -60,6 +60,7 @@ class TorchRun:
         self.average = copy.deepcopy(self.net)
         self.weak = None        # as Trainer.weak
         self.schedule = SCHEDULES[config.schedule](config.T)
+        self.gaussian = gaussian_of(faces, config.flip) if config.gaussian else None
         params = list(self.net.parameters())
         matrices = [p for p in params if config.optimizer == "muon" and p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= 16]
         chosen = {id(p) for p in matrices}
@@ -72,7 +73,9 @@ class TorchRun:
         x0, t, eps, _ = training_batch(self.faces, None, config, self.steps, np.float32)
         alpha, sigma = self.schedule.at(t)
         weight = alpha ** 2 if not self.as_ours and config.target == "v" else WEIGHTS[config.loss_weight](self.schedule, config.target, t)
-        x_t, target = (_images(array) for array in (q_sample(self.schedule, x0, t, eps), from_x0_eps(config.target, x0, eps, alpha, sigma)))
+        x_t = q_sample(self.schedule, x0, t, eps)
+        target = from_x0_eps(config.target, x0, eps, alpha, sigma) - gaussian_share(self.gaussian, config.target, x_t, alpha, sigma)
+        x_t, target = _images(x_t), _images(target)
         lr = config.lr * (warmup_cosine(self.steps, total, config.warmup) if self.as_ours else 1)
         self.net.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.as_ours and HAS_BFLOAT16):

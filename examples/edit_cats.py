@@ -110,7 +110,7 @@ def main():
         use_threads(args.threads)
         saved = load_checkpoint(args.run)
         schedule = SCHEDULES[saved.config.schedule](saved.config.T)
-        denoise = clip_x0(denoiser(saved.ema.model.eval(), schedule, saved.config.target))
+        denoise = clip_x0(denoiser(saved.ema.model.eval(), schedule, saved.config.target, gaussian=saved.gaussian))
         cats = drawn_cats(6, saved.model.config.image_size, CATS_SEED).images
         out.mkdir(parents=True, exist_ok=True)
         for name, use in USES.items():

@@ -50,7 +50,7 @@ def main():
 
 def measure(trainer, images, steps, flow_steps):
     schedule = trainer.schedule
-    denoise = td.diffusion.denoiser(trainer.ema.model, schedule, trainer.config.target)     # what was trained, without autoguidance
+    denoise = td.diffusion.denoiser(trainer.ema.model, schedule, trainer.config.target, gaussian=trainer.gaussian)      # without autoguidance
     clipped = td.diffusion.clip_x0(denoise)
     variance = "learned" if hasattr(denoise, "log_variance") else "fixed_large"
     print(f"{len(images)} held-out pictures of {' x '.join(map(str, images.shape[1:]))} after {trainer.global_step} steps of training\n")

@@ -57,7 +57,7 @@ class Network:
         self.steps, self.autoguidance = or_else(args.steps, saved.config.steps), or_else(args.autoguidance, saved.config.autoguidance)
         self.times = timesteps(self.schedule, self.steps, or_else(args.spacing, "trailing"))
         starts_as_noise = args.spacing or args.inpaint or args.interpolate or self.steps == 1  # and the network takes all steps
-        self.gaussian = None if starts_as_noise else saved.gaussian
+        self.gaussian, self.start = saved.gaussian, None if starts_as_noise else saved.gaussian
         if self.weak is None and args.autoguidance not in (None, 1):
             raise ValueError(f"--autoguidance: {saved.path} holds no network of an earlier time, which it would lead away from")
         self.seed, self.threshold, self.guidance, self.rescale, self.label = args.seed, args.threshold, args.guidance, args.rescale, None
@@ -78,8 +78,8 @@ class Network:
 
     def autoguided(self, y):
         """The network's denoiser for labels y, or none, led away from that of the same network at an earlier time."""
-        strong, weak = (network and denoiser(network, self.schedule, self.target, y) for network in (self.model, self.weak))
-        return autoguide(strong, weak, self.schedule, self.autoguidance, self.gaussian) if weak else strong
+        strong, weak = (net and denoiser(net, self.schedule, self.target, y, gaussian=self.gaussian) for net in (self.model, self.weak))
+        return autoguide(strong, weak, self.schedule, self.autoguidance) if weak else strong
 
     def noise(self, first, n):
         """x_T (n,H,W,3) of pictures first to first+n-1."""
@@ -87,7 +87,7 @@ class Network:
 
     def sample(self, x, steps, first):
         """The steps of the sampler from x, the pictures from number `first` on. A number of steps may have a Gaussian start, given times never do."""
-        sampler = gaussian_start(SAMPLERS[self.sampler], None if np.ndim(steps) else self.gaussian)
+        sampler = gaussian_start(SAMPLERS[self.sampler], None if np.ndim(steps) else self.start)
         return sampler(self.denoise(len(x)), self.schedule, x, steps, self.seed, first=first)
 
 
@@ -96,7 +96,7 @@ class Network:
 def new(network):
     def start(first, n):
         x_T = network.noise(first, n)
-        return x_T, network.sample(x_T, network.steps if network.gaussian else network.times, first)
+        return x_T, network.sample(x_T, network.steps if network.start else network.times, first)
     return start
 
 

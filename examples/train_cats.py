@@ -142,11 +142,11 @@ def stage_generate(trainer, out):
     cats = (whole_rows(trainer, NEW_CATS), *trainer.train_images.shape[1:])
     say_stage(4, "Generate", f"{cats} noise -> {config.steps} {config.sampler} steps -> {cats}")
     if trainer.gaussian is not None:
-        print("The first step is taken without the network, which guesses worse under so much noise: it makes of the noise the mean picture, varied "
-              f"along the main directions in which the pictures differ ({len(trainer.gaussian.deviations)}).")
+        print("The first step is taken without the network: it makes of the noise the mean picture, varied along the main directions in which the "
+              f"pictures differ ({len(trainer.gaussian.deviations)}).")
     if config.autoguidance != 1 and trainer.weak is not None:
         print(f"Autoguidance: what the network has learnt since an early part of the run counts {config.autoguidance:g} times, "
-              "while x_t is more noise than picture" + ("." if trainer.gaussian is None else ", except along those directions."))
+              "while x_t is more noise than picture.")
     new_cats = draw(trainer, cats[0])
     if trainer.ranks.rank > 0:
         return
@@ -333,8 +333,8 @@ def parser():
     p.add_argument("--sampler", choices=list(SAMPLERS),
                    help=f"how new pictures are drawn ({PHOTO_SAMPLER} with --data; {DRAWN_SAMPLER} for the cartoons)")
     flag("--steps", run.steps, "N", "steps from noise to a new picture")
-    p.add_argument("--gaussian-start", action=argparse.BooleanOptionalAction, help="the first of these steps is taken without the "
-                   "network: the mean picture, varied along the directions in which the pictures differ most (with --data, but for --classes)")
+    p.add_argument("--gaussian", action=argparse.BooleanOptionalAction, help="the pictures' mean, and the directions in which they differ most, are "
+                   "not learnt but measured, and the first of these steps is taken by them alone (with --data, but for --classes)")
     p.add_argument("--autoguidance", type=float, metavar="SCALE",
                    help="lead new pictures away from what the network would have drawn after a quarter of the run; drawing takes half as long "
                    f"again; 1: off ({PHOTO_AUTOGUIDANCE:g} with --data; {DRAWN_AUTOGUIDANCE:g} for the cartoons)")
@@ -499,13 +499,13 @@ def settings(args):
     photos, drawn = (PHOTO_BATCH, PHOTO_SAMPLER, PHOTO_AUTOGUIDANCE), (DRAWN_BATCH, DRAWN_SAMPLER, DRAWN_AUTOGUIDANCE)
     given = (args.batch, args.sampler, args.autoguidance)
     batch, sampler, autoguidance = (usual if flag is None else flag for flag, usual in zip(given, photos if args.data else drawn))
-    gaussian_start = bool(args.data) and not args.classes and args.steps > 1 if args.gaussian_start is None else args.gaussian_start
+    gaussian = bool(args.data) and not args.classes and args.steps > 1 if args.gaussian is None else args.gaussian
     config = TrainConfig(epochs=TrainConfig.epochs if args.epochs is None else args.epochs, max_steps=args.max_steps, batch=batch,
                          micro_batch=args.micro_batch, recompute=args.recompute, bfloat16=args.bfloat16,
                          optimizer=args.optimizer, lr=LR[args.optimizer] if args.lr is None else args.lr,
                          schedule=args.schedule, target=args.target, weight=args.weight,
                          time_sampling=args.time_sampling, offset_noise=args.offset_noise, sampler=sampler, steps=args.steps,
-                         gaussian_start=gaussian_start, autoguidance=autoguidance, held_out=args.held_out, seed=args.seed)
+                         gaussian=gaussian, autoguidance=autoguidance, held_out=args.held_out, seed=args.seed)
     if args.channels < 1 or args.channels % UNetConfig.groups:
         raise ValueError(f"--channels is {args.channels}; it must be a multiple of {UNetConfig.groups}, the groups of every GroupNorm")
     network = PHOTO_NETWORK if args.data else DRAWN_NETWORK

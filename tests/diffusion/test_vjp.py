@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tinydiff.diffusion import TARGETS, cosine, denoiser, flow_likelihood, variational_bound
+from tinydiff.diffusion import TARGETS, cosine, denoiser, fit_gaussian, flow_likelihood, variational_bound
 from tinydiff.nn import UNet, UNetConfig
 
 CONFIG = UNetConfig(image_size=8, in_channels=2, channels=8, channel_mults=(1, 2), blocks_per_level=1, attention_resolutions=(4,), heads=2,
@@ -20,14 +20,15 @@ def network(dtype=np.float64, **changes):
     return model
 
 
+GAUSSIAN = fit_gaussian(np.random.default_rng(4).standard_normal((6, 8, 8, 2), np.float32))
 X, U, DIRECTION = np.random.default_rng(2).standard_normal((3, 2, 8, 8, 2))
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("t", [5.0, np.array([300.0, 950.5])])
-@pytest.mark.parametrize("out_channels", [None, 4], ids=["", "learned variance"])
-def test_vjp_is_the_derivative(target, t, out_channels):
-    denoise = denoiser(network(out_channels=out_channels), SCHEDULE, target)
+@pytest.mark.parametrize("out_channels, gaussian", [(None, None), (4, None), (None, GAUSSIAN)], ids=["", "learned variance", "Gaussian"])
+def test_vjp_is_the_derivative(target, t, out_channels, gaussian):
+    denoise = denoiser(network(out_channels=out_channels), SCHEDULE, target, gaussian=gaussian)
     h = 1e-5
     measured = np.sum(U * (denoise(X + h * DIRECTION, t) - denoise(X - h * DIRECTION, t))) / (2 * h)
     vjp = denoise.vjp(X, t, U)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tinydiff.data import drawn_cats, to_uint8
-from tinydiff.diffusion import Step, clip_x0, initial_noise
+from tinydiff.diffusion import SAMPLERS, Step, clip_x0, initial_noise
 from tinydiff.nn import UNet, UNetConfig
 from tinydiff.training import Ranks, TrainConfig, Trainer, save_checkpoint
 
@@ -107,14 +107,13 @@ def test_interpolation_begins_and_ends_with_the_two_pictures(runs, example, tmp_
 def test_a_gaussian_start_is_the_trainers(example, tmp_path):
     """The first pictures are those that the run itself would draw; where a spacing is given, or one step, the network takes all steps."""
     unet = UNetConfig(image_size=SIZE, channels=8, channel_mults=(1, 2), blocks_per_level=1, attention_resolutions=())
-    config = TrainConfig(epochs=1, batch=4, sampler="dpmpp_2m_sde", steps=4, gaussian_start=True, autoguidance=1.5)
+    config = TrainConfig(epochs=1, batch=4, sampler="dpmpp_2m_sde", steps=4, gaussian=True, autoguidance=1.5)
     run = Trainer(UNet(unet, rng=np.random.default_rng(0)), drawn_cats(12, SIZE), config, tmp_path / "run")
     run.fit()
     x_T = initial_noise(run.schedule, (2, SIZE, SIZE, 3), 0)
     drawn = {"own": run.sampler(clip_x0(run.denoiser()), run.schedule, x_T, 4, 0)}
-    run.gaussian = None
     for name, steps in (("spaced", 4), ("one", 1)):
-        drawn[name] = run.sampler(clip_x0(run.denoiser()), run.schedule, x_T, steps, 0)
+        drawn[name] = SAMPLERS[config.sampler](clip_x0(run.denoiser()), run.schedule, x_T, steps, 0)
     for name, flags in (("own", []), ("spaced", ["--spacing", "trailing"]), ("one", ["--steps", 1])):
         example("sample_cats", "--run", tmp_path / "run", "--count", 2, "--out", tmp_path / name, *flags)
         np.testing.assert_array_equal(pictures(tmp_path / name), to_uint8(list(drawn[name])[-1].x))

@@ -344,7 +344,7 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
 def test_photographs_come_in_larger_batches_and_are_drawn_with_fresh_noise():
     code = "import sys; sys.path.append(sys.argv[1]); import train_cats as t; s = [t.settings(t.parser().parse_args(flags))[0] " \
            "for flags in ([], ['--data', 'faces'], ['--data', 'faces', '--batch', '4', '--sampler', 'heun', '--classes'])]; " \
-           "print(*[(c.batch, c.sampler, c.gaussian_start, c.autoguidance) for c in s])"
+           "print(*[(c.batch, c.sampler, c.gaussian, c.autoguidance) for c in s])"
     done = subprocess.run([sys.executable, "-c", code, ROOT / "examples"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(8, 'ddim', False, 1.0) (16, 'dpmpp_2m_sde', True, 1.5) (4, 'heun', False, 1.5)"
 

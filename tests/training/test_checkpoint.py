@@ -27,7 +27,7 @@ def test_round_trip(tmp_path):
 
 
 def test_the_gaussian_comes_back(tmp_path):
-    run = trainer(tmp_path, dataclasses.replace(RUN, gaussian_start=True))
+    run = trainer(tmp_path, dataclasses.replace(RUN, gaussian=True))
     save_checkpoint(tmp_path / "c.npz", run)
     for own, loaded in zip(run.gaussian, load_checkpoint(tmp_path / "c.npz").gaussian, strict=True):
         assert own.dtype == loaded.dtype and np.array_equal(own, loaded)

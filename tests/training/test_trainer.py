@@ -2,6 +2,7 @@
 import ast
 import csv
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -163,32 +164,27 @@ def test_autoguidance_leads_away_from_the_average_of_a_quarter_of_the_run(tmp_pa
     assert same_bits(longer.weak.state_dict().values(), longer.ema.model.state_dict().values())
 
 
-def test_a_gaussian_start_is_that_of_the_training_pictures(tmp_path):
-    """Half of them mirrored where the training mirrors half; a run can be drawn with it, or without, when it is gone on with."""
-    run = trainer(tmp_path, dataclasses.replace(RUN, gaussian_start=True, flip=False))
+def test_the_gaussian_is_that_of_the_training_pictures(tmp_path):
+    """Half of them mirrored where the training mirrors half. A new network, which answers 0, guesses as the Gaussian does."""
+    run = trainer(tmp_path, dataclasses.replace(RUN, gaussian=True, flip=False, autoguidance=3.0))
     images = to_model(run.train_images[:])
     np.testing.assert_allclose(run.gaussian.mean, images.mean(axis=0), atol=1e-6)
     images[1::2] = images[1::2, :, ::-1].copy()
     np.testing.assert_allclose(gaussian_of(run.train_images, flip=True).mean, images.mean(axis=0), atol=1e-6)
     x_T = diffusion.initial_noise(run.schedule, (2, *images.shape[1:]))
-    steps = list(run.sampler(run.denoiser(), run.schedule, x_T, 4))
+    new = run.denoiser()
+    np.testing.assert_allclose(new(x_T, 999), np.broadcast_to(run.gaussian.mean, x_T.shape), atol=1e-3)
+    steps = list(run.sampler(new, run.schedule, x_T, 4))
     assert len(steps) == 4 and np.array_equal(steps[0].x0[0], run.gaussian.mean)
 
     run.fit()
-    led = run.denoiser()(x_T, 999) - diffusion.denoiser(run.ema.model, run.schedule, run.config.target)(x_T, 999)
-    assert np.abs(led).max() < 1e-6                         # without autoguidance
-    without = Trainer.resume(pictures(), tmp_path, config=dataclasses.replace(run.config, gaussian_start=False))
-    assert without.gaussian is None and without.sampler is diffusion.SAMPLERS[RUN.sampler]
-
-
-def test_autoguidance_leaves_the_trainers_gaussian_alone(tmp_path):
-    run = trainer(tmp_path, dataclasses.replace(RUN, gaussian_start=True, autoguidance=3.0), image_set=pictures(4))     # few directions, of 48
-    for _ in range(run.total_steps):
-        run.step()
-    x = np.random.default_rng(0).standard_normal((2, 4, 4, 3), np.float32)
-    led = run.denoiser()(x, 600) - diffusion.denoiser(run.ema.model, run.schedule, run.config.target)(x, 600)
-    along = led.reshape(2, -1) @ run.gaussian.directions.reshape(len(run.gaussian.deviations), -1).T
-    assert np.abs(led).max() > 1e-4 and np.abs(along).max() < 0.01 * np.abs(led).max()
+    of = functools.partial(diffusion.denoiser, schedule=run.schedule, target=run.config.target, gaussian=run.gaussian)
+    strong, weak = (of(model)(x_T, 900) for model in (run.ema.model, run.weak))
+    assert np.abs(strong - weak).max() > 1e-4
+    np.testing.assert_allclose(run.denoiser()(x_T, 900), weak + 3 * (strong - weak), rtol=0, atol=1e-6)
+    held_out = next(held_out_batches(run.held_out_images, None, run.config, np.float32))
+    known = diffusion.loss(run.ema.model, run.schedule, run.config.target, *held_out[:3], None, run.config.loss_weight, gaussian=run.gaussian)
+    assert run.held_out_loss() == pytest.approx(float(known.data), rel=1e-5)
 
 
 def test_the_gaussian_of_many_pictures_is_that_of_some_from_all_over():
@@ -204,16 +200,16 @@ def test_a_finished_run_is_saved_again_with_other_settings_to_draw_with(tmp_path
     before = (tmp_path / "checkpoint.npz").read_bytes()
     Trainer.resume(pictures(), tmp_path).fit()
     assert (tmp_path / "checkpoint.npz").read_bytes() == before
-    other = dataclasses.replace(RUN, gaussian_start=True, sampler="ddpm")
+    other = dataclasses.replace(RUN, autoguidance=2.0, sampler="ddpm")
     Trainer.resume(pictures(), tmp_path, config=other).fit()
     saved = load_checkpoint(tmp_path)
-    assert saved.config == other and saved.step == run.global_step and saved.gaussian is not None
+    assert saved.config == other and saved.step == run.global_step
 
 
 @pytest.mark.parametrize("change, message", [({"num_classes": 2}, "num_classes=2, image_size=4"), ({"image_size": 8}, "image_size=8, the pictures")])
-def test_a_gaussian_start_is_for_all_pictures_and_their_size(change, message, tmp_path):
+def test_a_gaussian_is_for_all_pictures_and_their_size(change, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        trainer(tmp_path, dataclasses.replace(RUN, gaussian_start=True), model=network(**change), image_set=pictures(labels=np.arange(13) % 2))
+        trainer(tmp_path, dataclasses.replace(RUN, gaussian=True), model=network(**change), image_set=pictures(labels=np.arange(13) % 2))
 
 
 def test_max_steps_end_the_run_in_the_middle_of_an_epoch(tmp_path):

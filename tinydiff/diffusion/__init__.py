@@ -16,6 +16,7 @@ this order:
     forward.py     q_sample: a clean picture made noisy, in one jump
     times.py       which times t to train on, and which to stop at on the way back
     targets.py     what the network is asked for (eps, x0, v, flow or edm), and how to get x_0 and eps from it
+    gaussian.py    what of it is known before the network is asked
     weights.py     how much the error at each time counts
     posterior.py   the exact way back if x_0 were known, and the range of a learned variance
     losses.py      how wrong the network was: the number that training makes small
@@ -24,7 +25,7 @@ this order:
     guidance.py    more of what the label says, or of what was learnt last, than the network itself would give
     self_conditioning.py   a network that is given its own last guess
     samplers/      from pure noise to a picture, step by step
-    gaussian.py    its first step without a network
+    gaussian_start.py   its first step without a network
     repaint.py     a picture with a part missing: fill it in
     editing.py     start from pictures: change them, vary them, go from one to another
     likelihood.py  how likely a model finds pictures, in bits per dimension: a bound; flow_likelihood.py: the likelihood itself
@@ -37,7 +38,8 @@ from tinydiff.diffusion.denoiser import denoiser
 from tinydiff.diffusion.editing import ddim_invert, noised_start, slerp
 from tinydiff.diffusion.flow_likelihood import flow_likelihood
 from tinydiff.diffusion.forward import offset_noise, q_sample
-from tinydiff.diffusion.gaussian import Gaussian, fit_gaussian, gaussian_start
+from tinydiff.diffusion.gaussian import Gaussian, fit_gaussian, gaussian_share
+from tinydiff.diffusion.gaussian_start import gaussian_start
 from tinydiff.diffusion.guidance import autoguide, guide
 from tinydiff.diffusion.likelihood import variational_bound
 from tinydiff.diffusion.losses import loss
@@ -53,7 +55,8 @@ from tinydiff.diffusion.weights import WEIGHTS, edm_weights, min_snr_weights, p2
 __all__ = [
     "SAMPLERS", "SCHEDULES", "SPACINGS", "TARGETS", "TIME_SAMPLINGS", "WEIGHTS", "Gaussian", "Schedule", "Step", "autoguide", "clip_x0", "cosine",
     "ddim", "ddim_invert", "ddpm", "denoiser", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2s", "dynamic_threshold", "edm_weights", "euler",
-    "euler_ancestral", "fit_gaussian", "flow", "flow_likelihood", "from_x0_eps", "gaussian_start", "guide", "heun", "initial_noise", "karras",
-    "linear", "lognormal_times", "loss", "min_snr_weights", "noised_start", "offset_noise", "p2_weights", "q_sample", "repaint", "sigmoid",
-    "simple_weights", "slerp", "stratified_times", "timesteps", "to_x0_eps", "training_times", "unipc", "variational_bound", "zero_terminal_snr",
+    "euler_ancestral", "fit_gaussian", "flow", "flow_likelihood", "from_x0_eps", "gaussian_share", "gaussian_start", "guide", "heun",
+    "initial_noise", "karras", "linear", "lognormal_times", "loss", "min_snr_weights", "noised_start", "offset_noise", "p2_weights",
+    "q_sample", "repaint", "sigmoid", "simple_weights", "slerp", "stratified_times", "timesteps", "to_x0_eps", "training_times", "unipc",
+    "variational_bound", "zero_terminal_snr",
 ]

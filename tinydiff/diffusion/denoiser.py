@@ -4,7 +4,7 @@ What changes a denoiser (clipping, in thresholding.py, say) is a function from d
 attribute of the function, such as `denoise.log_variance` and `denoise.vjp` here; a function from denoiser to denoiser hands them on where they
 stay true (`thresholding.keep_attributes`).
 
-Read first: `targets.py`, `posterior.py`.
+Read first: `gaussian.py`, `posterior.py`.
 """
 from contextlib import contextmanager
 from typing import Callable
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from tinydiff.autograd import Tensor, no_grad
 from tinydiff.diffusion.forward import per_picture
+from tinydiff.diffusion.gaussian import Gaussian, gaussian_share
 from tinydiff.diffusion.posterior import log_variance_range
 from tinydiff.diffusion.schedules import Schedule
 from tinydiff.diffusion.self_conditioning import LastGuess
@@ -21,7 +22,7 @@ from tinydiff.diffusion.targets import network_inputs, to_x0_eps
 
 
 def denoiser(model: Callable[..., Tensor], schedule: Schedule, target: str, y: ArrayLike | None = None,
-             self_condition: bool | None = None) -> Callable:
+             self_condition: bool | None = None, gaussian: Gaussian | None = None) -> Callable:
     """`denoise(x, t) -> x0_hat` from a network that was trained on `target`.
 
     model  called as model(*network_inputs, y), for most targets model(x, 1000 t / T, y), with x (N,H,W,C) and the times (N,) in its
@@ -29,6 +30,7 @@ def denoiser(model: Callable[..., Tensor], schedule: Schedule, target: str, y: A
     y      (N,) labels, or None. The network says which there are: a label out of range is its ValueError.
     self_condition  whether the network, called as model(*network_inputs, y, x0), is given its last guess; None: if it was made for that
            (`model.self_condition`). Then denoise has a memory, and `denoise.reset()`: see `self_conditioning.LastGuess`.
+    gaussian  the one that the network was trained with: its share of the target is added to the network's answer. None: without.
 
     denoise takes x (N,H,W,C) of any float dtype and t, a number or (N,), and returns (N,H,W,C) of x's dtype.
     `denoise.vjp(x, t, u)` is u^T d denoise / dx, like x, for u (N,H,W,C), a vector-Jacobian product: what a change of x does to the sum of
@@ -52,7 +54,8 @@ def denoiser(model: Callable[..., Tensor], schedule: Schedule, target: str, y: A
         if learns_variance(model):
             out, v = np.split(out, 2, axis=-1)  # (N,H,W,C) each
             answered = x.copy(), np.copy(t), v.astype(x.dtype)
-        x0, _ = to_x0_eps(target, out, x, *schedule.at(t))
+        alpha, sigma = schedule.at(t)
+        x0, _ = to_x0_eps(target, out + gaussian_share(gaussian, target, x, alpha, sigma), x, alpha, sigma)
         if self_condition:
             last.keep(x0, t)
         return x0.astype(x.dtype, copy=False)
@@ -68,16 +71,17 @@ def denoiser(model: Callable[..., Tensor], schedule: Schedule, target: str, y: A
     if self_condition:
         denoise.reset = last.reset
     else:
-        denoise.vjp = lambda x, t, u: vjp(model, schedule, target, y, x, t, u)
+        denoise.vjp = lambda x, t, u: vjp(model, schedule, target, y, gaussian, x, t, u)
     return denoise
 
 
-def vjp(model, schedule, target, y, x, t, u):
+def vjp(model, schedule, target, y, gaussian, x, t, u):
     """u^T d x0_hat / dx, like x (N,H,W,C), of the denoiser of these: the gradient of the sum of u x0_hat, by one pass through and back."""
-    # x0_hat is a sum of two parts, one linear in x and one linear in the network's answer.
+    # x0_hat is a sum of two parts, one linear in x and one linear in the answer, of which the Gaussian's share is affine in x, by a symmetric matrix.
     alpha, sigma = schedule.at(t)
     direct, _ = to_x0_eps(target, np.zeros_like(x), u, alpha, sigma)
     d_out, _ = to_x0_eps(target, u, np.zeros_like(x), alpha, sigma)
+    direct = direct + gaussian_share(gaussian, target, d_out, alpha, sigma) - gaussian_share(gaussian, target, np.zeros_like(x), alpha, sigma)
     picture, times = network_inputs(target, x.astype(next(iter(model.parameters())).dtype, copy=False), schedule, t)
     picture = Tensor(picture, requires_grad=True)
     with frozen(model):

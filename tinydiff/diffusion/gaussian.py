@@ -1,34 +1,32 @@
-"""A Gaussian start: where nearly all is noise, what there is to know of a picture has a closed form, and nothing has to be learnt.
+"""A Gaussian of the pictures: where nearly all is noise, what there is to know of a picture has a closed form, and nothing has to be learnt.
 
 Under much noise only what is coarse can be told: how bright a picture is, where the light comes from, how large the face is. What is coarse, the
 pictures say themselves: the directions v_k along which they differ most from their mean, their principal components. Take them to be normally
-distributed along these, with their standard deviations d_k, and to be their mean in all else:
+distributed along these, with their standard deviations d_k. Then the best guess is a formula: with z = x_t - alpha_t mean, along each v_k,
 
-    x_0 from N(mean, sum_k d_k^2 v_k v_k')
-    x_t from N(alpha_t mean, sum_k alpha_t^2 d_k^2 v_k v_k' + sigma_t^2 I)
+    x_0 = mean + alpha d_k^2 z / (alpha^2 d_k^2 + sigma^2)        eps = sigma z / (alpha^2 d_k^2 + sigma^2)
 
-Then the way from pure noise to x_t is one step. Along each v_k the noise is stretched to the deviation that x_t has there, which is also where the
-probability flow would take it, on a schedule that ends in nothing but noise:
+which is Wiener's filter (Wang and Vastola 2024, arXiv 2412.09726). In all else d = 1, so that it says little there.
 
-    x_t = alpha_t mean + sigma_t eps, the part of sigma_t eps along each v_k times sqrt(alpha_t^2 d_k^2 + sigma_t^2) / sigma_t
+The network is asked for its target less the Gaussian's (`gaussian_share`): it learns what a picture is beyond its mean and its main directions. Asked
+for the whole, it knows less than the formula below a log SNR of -4 after ten minutes of photographs, since min-SNR weights vanish with the SNR. Where
+details show, the Gaussian is a poor picture, and what is wrong with it would have to be learnt; so its share fades out, as the fourth power of the
+noise's part of x_t's variance: 0.97 at a log SNR of -5, 0.60 at -2, 0.06 at 0.
 
-(Wang and Vastola 2024, arXiv 2412.09726, who replace the first 15 to 30 % of a sampler's steps by it.) Below a log SNR of -4 such a Gaussian beats
-the network that train_cats.py has after ten minutes of photographs: min-SNR weights vanish with the SNR, so little is learnt there. And steps
-equally long in t are too long there: on the cosine schedule the first of 50 takes the log SNR from minus infinity to -7, by which DPM-Solver++(2M)
-SDE loses a quarter of the deviation in brightness, however good the denoiser is. benchmarks/README.md has the figures ("How photographs are
-drawn").
+benchmarks/README.md has the figures ("How photographs are drawn").
 
-Read first: `samplers/__init__.py`.
+Read first: `targets.py`.
 """
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tinydiff.diffusion.samplers.common import Step
-from tinydiff.diffusion.times import time_of_log_snr
+from tinydiff.diffusion.forward import per_picture
+from tinydiff.diffusion.targets import from_x0_eps
 
-START = -4.0            # the log SNR that the step ends at
 DIRECTIONS = 64
+FADING = 4              # the power
 
 
 class Gaussian(NamedTuple):
@@ -37,10 +35,18 @@ class Gaussian(NamedTuple):
     directions: np.ndarray
     deviations: np.ndarray
 
-    def stretched(self, x: np.ndarray, factors: np.ndarray | float) -> np.ndarray:
-        """x (N,H,W,C), its part along each direction multiplied by that one's factor (K,)."""
+    def stretched(self, x: np.ndarray, factors: np.ndarray) -> np.ndarray:
+        """x (N,H,W,C), its part along each direction multiplied by that one's factor: (K,), or (N,K)."""
         along = np.tensordot(x, self.directions, axes=((1, 2, 3), (1, 2, 3)))               # (N,K): v_k . x
         return x + np.tensordot(along * (factors - 1), self.directions, axes=1)
+
+    def guess(self, x: np.ndarray, alpha: ArrayLike, sigma: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """E[x_0 | x] and E[eps | x], like x (N,H,W,C); alpha and sigma are x's, numbers or (N,). Affine in x."""
+        a, s = per_picture(alpha, x), per_picture(sigma, x)
+        z, variance = x - a * self.mean, a * a + s * s
+        along = a.reshape(-1, 1)**2 * self.deviations**2 + s.reshape(-1, 1)**2                  # the variance along v_k: (N,K), or (1,K)
+        ratio = variance.reshape(-1, 1) / along
+        return self.mean + a / variance * self.stretched(z, self.deviations**2 * ratio), s / variance * self.stretched(z, ratio)
 
 
 def fit_gaussian(pictures: np.ndarray) -> Gaussian:
@@ -59,25 +65,12 @@ def fit_gaussian(pictures: np.ndarray) -> Gaussian:
     return Gaussian(mean, directions.reshape(-1, *mean.shape), np.sqrt(values / len(pictures)))
 
 
-def gaussian_start(sampler: Callable, gaussian: Gaussian | None) -> Callable:
-    """The sampler, but its first step is the Gaussian's; without one, the sampler itself.
+def gaussian_share(gaussian: Gaussian | None, target: str, x_t: np.ndarray, alpha: ArrayLike, sigma: ArrayLike) -> np.ndarray | float:
+    """What a network that was trained with this Gaussian need not say of its target, like x_t (N,H,W,C); 0 without one.
 
-    In the sampler's place, with its arguments, x_T (N,H,W,C) among them, but steps is a number, 2 to T (ValueError otherwise); where the sampler's
-    would be shorter than 1, they are fewer. The first Step's x0 is the mean, the best guess from noise alone.
+    alpha, sigma  of x_t: numbers, or (N,). Affine in x_t, by a symmetric matrix. Raises ValueError for an unknown target.
     """
     if gaussian is None:
-        return sampler
-    mean, d = gaussian.mean, gaussian.deviations
-
-    def sample(denoise, schedule, x_T, steps, seed=0, *, first=0):
-        if not isinstance(steps, (int, np.integer)) or not 2 <= steps <= schedule.T:
-            raise ValueError(f"gaussian_start: steps is {steps}, but must be a whole number from 2 (the Gaussian's step, and one of the "
-                             f"network) to the schedule's T = {schedule.T}")
-        t = float(time_of_log_snr(schedule, START))
-        alpha, sigma = schedule.at(t)
-        eps = x_T / float(schedule.sigma[-1])
-        x = alpha * mean + gaussian.stretched(sigma * eps, np.sqrt(alpha**2 * d**2 + sigma**2) / sigma)
-        yield Step(t, x, np.broadcast_to(mean, x.shape))
-        left = min(steps - 1, int(t) + 1)
-        yield from sampler(denoise, schedule, x, np.linspace(t, -1, left + 1)[:-1], seed, first=first)
-    return sample
+        return 0.0
+    a, s = per_picture(alpha, x_t), per_picture(sigma, x_t)
+    return (s * s / (a * a + s * s)) ** FADING * from_x0_eps(target, *gaussian.guess(x_t, alpha, sigma), alpha, sigma)

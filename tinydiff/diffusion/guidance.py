@@ -28,9 +28,6 @@ more of that takes the guess away from pictures that are like no data:
 
     guided = weak + scale (strong - weak)                         1.5, where weak has seen a quarter of the training, suits the cat faces
 
-What it has learnt of the coarse is another matter: the weak one's guesses deviate too little from the mean, and being led away from that makes too
-many dark, bright and orange cats. So where the coarse starts as it should (gaussian.py), it is left as strong guesses it.
-
 `autoguide` does so only while sigma > alpha, as long as it is open what cat it will be. Further on the difference is in the fur, and more of that
 makes it coarse where a sampler adds fresh noise: measured in benchmarks/README.md. (`guide` alone is the paper's, all along. Kynkäänniemi et al.
 2024, arXiv 2404.07724, keep classifier-free guidance to the middle.)
@@ -42,7 +39,6 @@ from typing import Callable
 
 import numpy as np
 
-from tinydiff.diffusion.gaussian import Gaussian
 from tinydiff.diffusion.schedules import Schedule
 from tinydiff.diffusion.thresholding import keep_attributes
 
@@ -80,25 +76,19 @@ def guide(cond: Callable, uncond: Callable, scale: float, rescale: float = 0.0) 
     return denoise
 
 
-def autoguide(strong: Callable, weak: Callable, schedule: Schedule, scale: float, gaussian: Gaussian | None = None) -> Callable:
+def autoguide(strong: Callable, weak: Callable, schedule: Schedule, scale: float) -> Callable:
     """strong led away from weak, the same network at an earlier time, while sigma > alpha; from there on strong alone.
 
     Denoisers (x, t) -> guess of x_0 (N,H,W,C) of this schedule, t a number, as samplers give it (Karras et al. 2024, arXiv 2406.02507).
-    scale: 1 is no guidance, 1.5 usual. gaussian: along its directions strong isn't led. Attributes and errors are those of `guide`.
+    scale: 1 is no guidance, 1.5 usual. Attributes and errors are those of `guide`.
     """
-    guided = guide(strong, weak, scale)                     # for its checks and its attributes
+    guided = guide(strong, weak, scale)
     if guided is strong:
         return strong
 
     def denoise(x, t):
         alpha, sigma = schedule.at(t)
-        guess = strong(x, t)
-        if sigma <= alpha:
-            return guess
-        learnt = guess - weak(x, t)
-        if gaussian is not None:
-            learnt = gaussian.stretched(learnt, 0.0)
-        return guess + (float(scale) - 1) * learnt          # weak + scale (strong - weak)
+        return guided(x, t) if sigma > alpha else strong(x, t)
     keep_attributes(denoise, guided)
     return denoise
 

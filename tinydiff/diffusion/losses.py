@@ -22,6 +22,7 @@ from tinydiff import ops
 from tinydiff.autograd import Tensor
 from tinydiff.diffusion.denoiser import denoiser
 from tinydiff.diffusion.forward import per_picture, q_sample
+from tinydiff.diffusion.gaussian import Gaussian, gaussian_share
 from tinydiff.diffusion.posterior import log_variance_range, posterior
 from tinydiff.diffusion.schedules import Schedule
 from tinydiff.diffusion.targets import from_x0_eps, network_inputs, to_x0_eps
@@ -32,7 +33,8 @@ VLB_WEIGHT = 0.001
 
 
 def loss(model: Callable[..., Tensor], schedule: Schedule, target: str, x0: np.ndarray, t: np.ndarray, eps: np.ndarray,
-         y: np.ndarray | None = None, weight: str | ArrayLike | None = None, self_condition: bool = False) -> Tensor:
+         y: np.ndarray | None = None, weight: str | ArrayLike | None = None, self_condition: bool = False,
+         gaussian: Gaussian | None = None) -> Tensor:
     """Make x0 noisy, ask the network for the target, and return the weighted mean squared error, a scalar Tensor to call backward() on.
 
     model    called as model(*network_inputs, y), for most targets model(x_t, 1000 t / T, y), in x0's dtype; returns a Tensor (N,H,W,C), or
@@ -41,6 +43,7 @@ def loss(model: Callable[..., Tensor], schedule: Schedule, target: str, x0: np.n
     t        real times, 0 to T-1: (N,), or a number for all.
     weight   of the squared error: a name in WEIGHTS (see weights.py), None for "simple", or (N,) numbers.
     self_condition  whether the network is given a first guess of its own, as model(*network_inputs, y, x0): see self_conditioning.py.
+    gaussian  of the pictures, whose share of the target the network isn't asked for (gaussian.py); None: it is asked for all.
 
     Raises ValueError for an unknown target or weight and for shapes that don't fit.
     """
@@ -50,18 +53,19 @@ def loss(model: Callable[..., Tensor], schedule: Schedule, target: str, x0: np.n
         weight = WEIGHTS[weight or "simple"](schedule, target, t)
     alpha, sigma = schedule.at(t)
     x_t = q_sample(schedule, x0, t, eps)
-    guess = (clip_x0(denoiser(model, schedule, target, y, self_condition))(x_t, t),) if self_condition else ()  # builds no graph
+    guess = (clip_x0(denoiser(model, schedule, target, y, self_condition, gaussian))(x_t, t),) if self_condition else ()  # builds no graph
     out, v = model(*network_inputs(target, x_t, schedule, t), y, *guess), None
     if out.shape[-1] == 2 * x_t.shape[-1]:
         out, v = ops.split(out, 2)  # (N,H,W,C) each
     if out.shape != x_t.shape:
         raise ValueError(f"loss: the network answers {out.shape} to pictures {x_t.shape}; it must have as many channels out as in, or, to "
                          "learn the variance, twice as many")
+    known = gaussian_share(gaussian, target, x_t, alpha, sigma)
     weight = np.broadcast_to(per_picture(weight, x_t).reshape(-1), len(x_t))
-    L_simple = ops.mse(out, from_x0_eps(target, x0, eps, alpha, sigma), weight)
+    L_simple = ops.mse(out, from_x0_eps(target, x0, eps, alpha, sigma) - known, weight)
     if v is None:
         return L_simple
-    x0_hat, _ = to_x0_eps(target, out.data, x_t, alpha, sigma)  # an array: no gradient flows into the mean
+    x0_hat, _ = to_x0_eps(target, out.data + known, x_t, alpha, sigma)  # an array: no gradient flows into the mean
     return L_simple + VLB_WEIGHT * schedule.T * ops.mean(vlb_terms(schedule, x0, x0_hat, v, t))
 
 

@@ -199,7 +199,7 @@ def _generate(run_dir, config):
     if config["data"].get("label_names"):
         new += " Each column is of the class that is written under it."
     first = " The first step is an exception: it is taken without the network, to the mean of all pictures, varied along the main directions in " \
-        "which they differ (a Gaussian start)." if train.get("gaussian_start") else ""
+        "which they differ (a Gaussian start)." if train.get("gaussian") else ""
     away = "" if train.get("autoguidance", 1) == 1 else " At first, while x_t is more noise than picture, each is led away " \
         "from what the network would have guessed earlier (autoguidance)."
     return f"""<section id="generate">

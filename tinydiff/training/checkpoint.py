@@ -3,7 +3,7 @@
     model/NAME, ema/NAME         the network's parameters and their running average
     adam_m/NAME, adam_v/NAME     AdamW's two averages
     weak/NAME                    the running average as it was at an earlier time, for autoguidance; not there before it
-    gaussian/NAME                the mean, the directions and the deviations of the pictures, where settings ask for a Gaussian start
+    gaussian/NAME                the mean, the directions and the deviations of the pictures, where settings ask for a Gaussian
     step                         steps taken
     config                       JSON as bytes: {"train": TrainConfig, "unet": UNetConfig, "data": what the pictures were}
 
@@ -154,12 +154,12 @@ def _read(file, path):
         shapes = {name: p.shape for name, p in model.named_parameters()}
         present = GROUPS + ((WEAK,) if any(name.startswith(WEAK + "/") for name in names) else ())
         expected = {"step", "config", *(f"{group}/{name}" for group in present for name in shapes)}
-        if train.gaussian_start:
+        if train.gaussian:
             expected |= {f"{GAUSSIAN}/{name}" for name in Gaussian._fields}
         if len(names) != len(expected) or set(names) != expected:
             raise ValueError(f"it has the wrong arrays: {reprlib.repr(sorted(set(names) ^ expected)) if set(names) != expected else 'some twice'}")
         groups = {group: {name: _array(archive, f"{group}/{name}", shape, dtype) for name, shape in shapes.items()} for group in present}
-        gaussian = _gaussian(archive, (unet.image_size, unet.image_size, unet.in_channels)) if train.gaussian_start else None
+        gaussian = _gaussian(archive, (unet.image_size, unet.image_size, unet.in_channels)) if train.gaussian else None
     ema = EMA(model, train.ema_max, train.ema_power)
     model.load_state_dict(groups["model"])
     ema.model.load_state_dict(groups["ema"])

@@ -32,7 +32,7 @@ from tinydiff.training.run_folder import RunFolder
 from tinydiff.training.streams import DROPOUT, SELF_CONDITION
 
 SAVE_EVERY = 500            # steps from one checkpoint to the next, where an epoch has more
-DRAWING = {"sampler", "steps", "gaussian_start", "autoguidance"}     # what a TrainConfig says about drawing pictures
+DRAWING = {"sampler", "steps", "autoguidance"}     # what a TrainConfig says about drawing pictures
 WEAK_AT = 0.25              # of the run: when the averaged network is set aside for autoguidance
 
 
@@ -47,7 +47,7 @@ class Trainer:
 
     .model .ema .optimizer      the network, its running average (draw pictures with `.ema.model`), one of optim.OPTIMIZERS
     .weak                       the averaged network as it was after WEAK_AT of the run, None before: what autoguidance leads away from
-    .gaussian                   the training pictures' diffusion.Gaussian, where config.gaussian_start asks for it; otherwise None
+    .gaussian                   the training pictures' diffusion.Gaussian, where config.gaussian asks for it; otherwise None
     .train_images .held_out_images   (N,H,W,C) uint8, Rows of the set's
     .global_step .total_steps .steps_per_epoch   steps taken, in the whole run, in an epoch (the last batch of an epoch may be shorter)
     .history                    a dict for each step: step, epoch, loss, held_out_loss (None but at the end of an epoch), grad_norm, lr, seconds
@@ -65,8 +65,8 @@ class Trainer:
         if images.shape[3] != model.config.in_channels:
             raise ValueError(f"Trainer: the network takes {model.config.in_channels} channels, the pictures are {images.shape}")
         conditional = model.config.num_classes is not None
-        if config.gaussian_start and (conditional or images.shape[1:3] != 2 * (model.config.image_size,)):
-            raise ValueError("Trainer: gaussian_start knows one Gaussian, of all pictures and of their size; the network has "
+        if config.gaussian and (conditional or images.shape[1:3] != 2 * (model.config.image_size,)):
+            raise ValueError("Trainer: gaussian knows one Gaussian, of all pictures and of their size; the network has "
                              f"num_classes={model.config.num_classes}, image_size={model.config.image_size}, the pictures are {images.shape}")
         if conditional:
             check_labels(image_set, model.config.num_classes)
@@ -88,7 +88,7 @@ class Trainer:
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config.lr, config.betas, weight_decay=config.weight_decay)
         self.ema = EMA(model, config.ema_max, config.ema_power)
         self.weak: Module | None = None
-        self.gaussian = gaussian_of(self.train_images, config.flip) if config.gaussian_start else None
+        self.gaussian = gaussian_of(self.train_images, config.flip) if config.gaussian else None
         self.steps_per_epoch = steps_per_epoch(len(train), config.batch)
         steps = config.epochs * self.steps_per_epoch
         self.total_steps = min(steps, config.max_steps or steps)
@@ -102,7 +102,7 @@ class Trainer:
         """The trainer of the run in `out_dir`, as it was at its last checkpoint; what follows is the same, bit for bit, as without a stop.
 
         config, unet: what the run is now asked to be, a TrainConfig and a UNetConfig; None for what it was. More epochs, or more max_steps,
-        go on with the learning rate of a run of that length; sampler, steps, gaussian_start and autoguidance say how pictures are drawn.
+        go on with the learning rate of a run of that length; sampler, steps and autoguidance say how pictures are drawn.
         Nothing else may change, but for bfloat16 and the number of ranks; then the same up to rounding.
 
         A damaged checkpoint is set aside, as checkpoint.damaged.npz, and the one before it is taken; a line on standard error says so.
@@ -238,9 +238,9 @@ class Trainer:
     def denoiser(self, y: ArrayLike | None = None) -> Callable:
         """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`: t is a number. With autoguidance where config
         asks for it and .weak is there. y: (N,) labels, or None for none."""
-        of = functools.partial(diffusion.denoiser, schedule=self.schedule, target=self.config.target, y=y)
+        of = functools.partial(diffusion.denoiser, schedule=self.schedule, target=self.config.target, y=y, gaussian=self.gaussian)
         strong = of(self.ema.model)
-        return diffusion.autoguide(strong, of(self.weak), self.schedule, self.config.autoguidance, self.gaussian) if self.weak else strong
+        return diffusion.autoguide(strong, of(self.weak), self.schedule, self.config.autoguidance) if self.weak else strong
 
     @property
     def epoch_done(self) -> bool:
@@ -276,7 +276,7 @@ class Trainer:
 
     def _loss(self, model, batch, first_guess=False):
         return diffusion.loss(model, self.schedule, self.config.target, batch.x0, batch.t, batch.eps, batch.y, self.config.loss_weight,
-                              first_guess)
+                              first_guess, self.gaussian)
 
     def _batch_size(self, step):
         """Pictures in the batch of step `step`, from 1."""
