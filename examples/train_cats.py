@@ -109,6 +109,9 @@ def stage_train(trainer, out):
     whole = trainer.total_steps == config.epochs * trainer.steps_per_epoch
     print(f"{len(trainer.train_images)} pictures to learn from, {len(trainer.held_out_images)} held out; {weights:,} weights; "
           f"{config.epochs} epochs of {trainer.steps_per_epoch} steps" + ("" if whole else f", the last cut short: {trainer.total_steps:,} steps"))
+    if trainer.gaussian is not None:
+        print(f"Under much noise a formula knows nearly all of {config.target} that can be known, from the pictures' mean and the "
+              f"{len(trainer.gaussian.deviations)} directions in which they differ most. The network is asked for the rest.")
     if trainer.label_names:
         names = textwrap.shorten(", ".join(trainer.label_names), MESSAGE, placeholder=" ...")
         print(f"Each has a label, left out {config.label_dropout:.0%} of the time: {names}")
@@ -141,7 +144,7 @@ def stage_generate(trainer, out):
     config = trainer.config
     cats = (whole_rows(trainer, NEW_CATS), *trainer.train_images.shape[1:])
     say_stage(4, "Generate", f"{cats} noise -> {config.steps} {config.sampler} steps -> {cats}")
-    if trainer.gaussian is not None:
+    if trainer.gaussian is not None and config.steps > 1:
         print("The first step is taken without the network: it makes of the noise the mean picture, varied along the main directions in which the "
               f"pictures differ ({len(trainer.gaussian.deviations)}).")
     if config.autoguidance != 1 and trainer.weak is not None:
@@ -334,7 +337,7 @@ def parser():
                    help=f"how new pictures are drawn ({PHOTO_SAMPLER} with --data; {DRAWN_SAMPLER} for the cartoons)")
     flag("--steps", run.steps, "N", "steps from noise to a new picture")
     p.add_argument("--gaussian", action=argparse.BooleanOptionalAction, help="the pictures' mean, and the directions in which they differ most, are "
-                   "not learnt but measured, and the first of these steps is taken by them alone (with --data, but for --classes)")
+                   "not learnt but measured, and the first of these steps is taken by them alone (with --data, but for --classes and --offset-noise)")
     p.add_argument("--autoguidance", type=float, metavar="SCALE",
                    help="lead new pictures away from what the network would have drawn after a quarter of the run; drawing takes half as long "
                    f"again; 1: off ({PHOTO_AUTOGUIDANCE:g} with --data; {DRAWN_AUTOGUIDANCE:g} for the cartoons)")
@@ -373,9 +376,9 @@ def kept_flags(args):
     """What `parse` will need for --resume, as on the command line."""
     words = []
     for name, value in vars(args).items():
-        if name not in NEW_EACH_TIME and value is not None and value is not False:
-            words.append("--" + name.replace("_", "-"))
-            words += [] if value is True else [str(value.resolve() if name == "data" and value != PETS else value)]
+        if name not in NEW_EACH_TIME and value is not None and (value is not False or name == "gaussian"):
+            words.append(("--no-" if value is False else "--") + name.replace("_", "-"))
+            words += [] if isinstance(value, bool) else [str(value.resolve() if name == "data" and value != PETS else value)]
     return words
 
 
@@ -499,7 +502,9 @@ def settings(args):
     photos, drawn = (PHOTO_BATCH, PHOTO_SAMPLER, PHOTO_AUTOGUIDANCE), (DRAWN_BATCH, DRAWN_SAMPLER, DRAWN_AUTOGUIDANCE)
     given = (args.batch, args.sampler, args.autoguidance)
     batch, sampler, autoguidance = (usual if flag is None else flag for flag, usual in zip(given, photos if args.data else drawn))
-    gaussian = bool(args.data) and not args.classes and args.steps > 1 if args.gaussian is None else args.gaussian
+    gaussian = args.gaussian
+    if gaussian is None:
+        gaussian = bool(args.data) and not (args.classes or args.offset_noise)
     config = TrainConfig(epochs=TrainConfig.epochs if args.epochs is None else args.epochs, max_steps=args.max_steps, batch=batch,
                          micro_batch=args.micro_batch, recompute=args.recompute, bfloat16=args.bfloat16,
                          optimizer=args.optimizer, lr=LR[args.optimizer] if args.lr is None else args.lr,

@@ -327,10 +327,12 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
     (folder / "broken.jpg").write_bytes(b"no picture at all")
     out = tmp_path / "run"
     done = train_cats(*TINY, "--epochs", "1", "--sampler", "ddpm", "--target", "eps", "--schedule", "linear", "--held-out", "0", "--weight", "p2",
-                      "--time-sampling", "uniform", "--offset-noise", "0.1", "--learn-variance", "--threads", "1", "--data", folder, "--out", out)
+                      "--time-sampling", "uniform", "--offset-noise", "0.1", "--learn-variance", "--gaussian", "--threads", "1", "--data", folder,
+                      "--out", out)
     assert done.returncode == 0, done.stderr
     for words in ("1. Input: 4 images x 16 x 16 x 3", "1 file could not be read and was skipped", "broken.jpg: ",
-                  "The first step is taken without the network", "an early part of the run counts 1.5 times"):
+                  "Under much noise a formula knows nearly all of eps", "The first step is taken without the network",
+                  "an early part of the run counts 1.5 times"):
         assert words in done.stdout
     assert (out / "skipped.txt").read_text(encoding="utf-8").startswith("broken.jpg: ")
     assert "broken.jpg" in (out / "report.html").read_text(encoding="utf-8")
@@ -343,10 +345,18 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
 
 def test_photographs_come_in_larger_batches_and_are_drawn_with_fresh_noise():
     code = "import sys; sys.path.append(sys.argv[1]); import train_cats as t; s = [t.settings(t.parser().parse_args(flags))[0] " \
-           "for flags in ([], ['--data', 'faces'], ['--data', 'faces', '--batch', '4', '--sampler', 'heun', '--classes'])]; " \
+           "for flags in ([], ['--data', 'faces'], ['--data', 'faces', '--batch', '4', '--sampler', 'heun', '--classes'], " \
+           "['--data', 'faces', '--offset-noise', '0.1'])]; " \
            "print(*[(c.batch, c.sampler, c.gaussian, c.autoguidance) for c in s])"
     done = subprocess.run([sys.executable, "-c", code, ROOT / "examples"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "(8, 'ddim', False, 1.0) (16, 'dpmpp_2m_sde', True, 1.5) (4, 'heun', False, 1.5)"
+    assert done.stdout.strip() == "(8, 'ddim', False, 1.0) (16, 'dpmpp_2m_sde', True, 1.5) (4, 'heun', False, 1.5) (16, 'dpmpp_2m_sde', False, 1.5)"
+
+
+def test_what_was_said_about_the_gaussian_is_kept_for_resume():
+    code = "import sys; sys.path.append(sys.argv[1]); import train_cats as t; parse = t.parser().parse_args; " \
+           "print(*[parse(t.kept_flags(parse(flags))).gaussian for flags in ([], ['--gaussian'], ['--no-gaussian', '--batch', '1'])])"
+    done = subprocess.run([sys.executable, "-c", code, ROOT / "examples"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "None True False"
 
 
 def test_classes_and_self_conditioning(tmp_path):

@@ -155,11 +155,12 @@ def test_every_target_and_weight_has_words():
     assert set(TARGET_WORDS) == set(TARGETS) and set(WEIGHT_WORDS) == set(WEIGHTS)
 
 
-def test_classes_and_self_conditioning_are_told(tmp_path, run_dir):
-    config = {**CONFIG, "train": CONFIG["train"] | {"label_dropout": 0.2}, "data": CONFIG["data"] | {"label_names": ["tabby", "<b>"]},
-              "unet": CONFIG["unet"] | {"self_condition": True}}
+def test_classes_self_conditioning_and_the_gaussian_are_told(tmp_path, run_dir):
+    config = {**CONFIG, "train": CONFIG["train"] | {"label_dropout": 0.2, "gaussian": True},
+              "data": CONFIG["data"] | {"label_names": ["tabby", "<b>"]}, "unet": CONFIG["unet"] | {"self_condition": True}}
     page, plain = Page(write_page(write_run(tmp_path / "run", config=config))), Page(write_page(run_dir))
-    for words in ("which of 2 classes a picture is of: tabby, <b>. For\n20% of the pictures", "16 times t and 16 labels", "it guesses twice"):
+    for words in ("which of 2 classes a picture is of: tabby, <b>. For\n20% of the pictures", "16 times t and 16 labels", "it guesses twice",
+                  "measured, not learnt", "(a Gaussian start)"):
         assert words in page.text and words not in plain.text
 
 

@@ -81,7 +81,8 @@ def vjp(model, schedule, target, y, gaussian, x, t, u):
     alpha, sigma = schedule.at(t)
     direct, _ = to_x0_eps(target, np.zeros_like(x), u, alpha, sigma)
     d_out, _ = to_x0_eps(target, u, np.zeros_like(x), alpha, sigma)
-    direct = direct + gaussian_share(gaussian, target, d_out, alpha, sigma) - gaussian_share(gaussian, target, np.zeros_like(x), alpha, sigma)
+    centred = gaussian and gaussian._replace(mean=np.zeros_like(gaussian.mean))                 # the linear part of its share
+    direct = direct + gaussian_share(centred, target, d_out, alpha, sigma)
     picture, times = network_inputs(target, x.astype(next(iter(model.parameters())).dtype, copy=False), schedule, t)
     picture = Tensor(picture, requires_grad=True)
     with frozen(model):

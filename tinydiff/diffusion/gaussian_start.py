@@ -20,7 +20,7 @@ from tinydiff.diffusion.gaussian import Gaussian
 from tinydiff.diffusion.samplers.common import Step
 from tinydiff.diffusion.times import time_of_log_snr
 
-START = -5.0            # the log SNR that the step ends at
+START = -5.0            # the log SNR that the step ends at: up to there a network guesses no better than the Gaussian (benchmarks/README.md)
 
 
 def gaussian_start(sampler: Callable, gaussian: Gaussian | None) -> Callable:
@@ -40,7 +40,8 @@ def gaussian_start(sampler: Callable, gaussian: Gaussian | None) -> Callable:
         t = float(time_of_log_snr(schedule, START))
         alpha, sigma = schedule.at(t)
         eps = x_T / float(schedule.sigma[-1])
-        x = alpha * mean + gaussian.stretched(sigma * eps, np.sqrt(alpha**2 * d**2 + sigma**2) / sigma)
+        noise = sigma * eps
+        x = alpha * mean + gaussian.stretched(noise, gaussian.along(noise), np.sqrt(alpha**2 * d**2 + sigma**2) / sigma)
         yield Step(t, x, np.broadcast_to(mean, x.shape))
         left = min(steps - 1, int(t) + 1)
         yield from sampler(denoise, schedule, x, np.linspace(t, -1, left + 1)[:-1], seed, first=first)

@@ -16,7 +16,7 @@ def observation(history: Sequence[dict], start: float | None = None) -> str:
     """What the last row of a history shows.
 
     history: rows dict(epoch, loss, held_out_loss), one for each epoch, oldest first; held_out_loss may be None. start: the loss of the
-    very first step, where the network, whose last layer starts at zero, knows nothing; left out, the first epoch's.
+    very first step, where the network, whose last layer starts at zero, has learnt nothing; left out, the first epoch's.
     The loss judged is the held-out one, or the training loss where there are no held-out pictures; "before" is WINDOW epochs earlier, or
     the first epoch. The first rule that holds speaks:
       over-fitting     the held-out loss is TURNED_UP above its lowest, which is two epochs or more ago; the training loss has fallen since

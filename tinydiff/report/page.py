@@ -175,13 +175,16 @@ smaller and deeper, then grows back:</p>
 
 
 def _told(config):
-    """What the network is told beside x_t and t, if anything."""
+    """What the network is told beside x_t and t, and what it needn't say, if anything."""
     train, labels = config["train"], config["data"].get("label_names")
     told = f"""<p>The network is also told which of {len(labels)} classes a picture is of: {escape(", ".join(labels))}. For
 {train["label_dropout"]:.0%} of the pictures that is left out, so that it learns to draw without being told as well.</p>""" if labels else ""
     if config["unet"].get("self_condition"):
         told += """<p>For half of the batches it guesses twice, and the second time it sees its own first guess of x<sub>0</sub> beside
 x<sub>t</sub>. When it draws, it sees its last guess at every step.</p>"""
+    if train.get("gaussian"):
+        told += """<p>The pictures' mean, and the directions in which they differ most, are measured, not learnt: under much noise the best guess from
+them is a formula, and the network is asked only for what it leaves out; under less noise, for more and more of the whole.</p>"""
     return told
 
 
@@ -199,7 +202,7 @@ def _generate(run_dir, config):
     if config["data"].get("label_names"):
         new += " Each column is of the class that is written under it."
     first = " The first step is an exception: it is taken without the network, to the mean of all pictures, varied along the main directions in " \
-        "which they differ (a Gaussian start)." if train.get("gaussian") else ""
+        "which they differ (a Gaussian start)." if train.get("gaussian") and steps > 1 else ""
     away = "" if train.get("autoguidance", 1) == 1 else " At first, while x_t is more noise than picture, each is led away " \
         "from what the network would have guessed earlier (autoguidance)."
     return f"""<section id="generate">

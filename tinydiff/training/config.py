@@ -43,8 +43,9 @@ class TrainConfig:
     held_out    the part of the pictures, 0 to below 1, that is never trained on
     seed        of every random number
     sampler, steps  how pictures are drawn with the result: a name in diffusion.SAMPLERS, and its number of steps
-    gaussian    what a Gaussian of the pictures tells isn't learnt (`diffusion.gaussian_share`), and the first of these steps is taken by it alone
-                (`diffusion.gaussian_start`). Not for a network with num_classes
+    gaussian    what a Gaussian of the pictures tells isn't learnt (`diffusion.gaussian_share`), and the first of several steps is taken by it alone
+                (`diffusion.gaussian_start`). Not for a network with num_classes. offset_noise it takes for brightness, and the network has
+                to learn better
     autoguidance    how far they are led away from what the network of an earlier time would draw (`diffusion.autoguide`); 1 for not at all
 
     Raises ValueError for a value that cannot be.
@@ -98,7 +99,6 @@ class TrainConfig:
         for name, names in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("target", TARGETS), ("sampler", SAMPLERS),
                             ("weight", (*WEIGHTS, None)), ("time_sampling", TIME_SAMPLINGS)):
             self._require(name, getattr(self, name) in names, "one of " + ", ".join(map(str, names)))
-        self._require("steps", self.steps >= 2 or not self.gaussian, "at least 2 with gaussian, which takes the first")
         answers = self.target not in ("eps", "edm") or SCHEDULES[self.schedule](self.T).alpha[-1] > 0
         self._require("target", answers, f"v, flow or x0 with the schedule {self.schedule!r}, which ends where no picture is left: alpha = 0")
 

@@ -119,7 +119,7 @@ class Trainer:
         for i, (name, _) in enumerate(saved.model.named_parameters()):
             trainer.optimizer.m[i], trainer.optimizer.v[i] = saved.adam_m[name], saved.adam_v[name]
         trainer.optimizer.steps = trainer.global_step = trainer.folder.saved_step = saved.step
-        trainer.ema, trainer.weak, trainer._saved_config = saved.ema, saved.weak, saved.config
+        trainer.ema, trainer.weak, trainer.gaussian, trainer._saved_config = saved.ema, saved.weak, saved.gaussian, saved.config
         trainer.history = read_log(out_dir / "log.csv", saved.step)
         if ranks.rank == 0:
             trainer.folder.set_damaged_aside(saved.path)
@@ -232,8 +232,8 @@ class Trainer:
 
     @property
     def sampler(self) -> Callable:
-        """The sampler that config names, with a Gaussian start where it asks for one."""
-        return diffusion.gaussian_start(diffusion.SAMPLERS[self.config.sampler], self.gaussian)
+        """The sampler that config names, with a Gaussian start where it asks for a Gaussian and more steps than one."""
+        return diffusion.gaussian_start(diffusion.SAMPLERS[self.config.sampler], self.gaussian if self.config.steps > 1 else None)
 
     def denoiser(self, y: ArrayLike | None = None) -> Callable:
         """`denoise(x, t) -> x0_hat` of the averaged network, for the samplers in `diffusion`: t is a number. With autoguidance where config
